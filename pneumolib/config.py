@@ -1,0 +1,229 @@
+"""Settings: one frozen, validated `Config` with named presets, and the only reader of environment variables."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pneumolib.errors import ConfigError
+
+Architecture = Literal["resnet18", "resnet34", "resnet50", "resnet50v2"]
+Strength = Literal["none", "light", "medium", "strong"]
+Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
+
+ARCHITECTURES: tuple[str, ...] = typing.get_args(Architecture)
+PRETRAINABLE = ("resnet50", "resnet50v2")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a training run computes; equal configs on equal data give equal weights on a CPU.
+
+    Build one from a preset and change what you need: ``Config.preset("cpu", epochs=10)``. Every field is checked when
+    the object is made; a bad value raises `ConfigError` that names the field, what is allowed and what came.
+
+    Examples:
+        >>> config = Config.preset("cpu", epochs=10)
+        >>> config.architecture, config.size, config.epochs
+        ('resnet18', 160, 10)
+        >>> config.replace(size=128).size
+        128
+    """
+
+    name: str = "custom"
+
+    # data
+    size: int = 160  # side of the square image, pixels
+    classes: int = 3  # 3: normal, bacterial, viral (then summed); 2: normal, pneumonia
+    seed: int = 0  # decides the split, the initial weights, the order of images and the augmentation
+    phantom_allowed: bool = False  # may synthetic X-rays stand in when no real ones can be had?
+
+    # model
+    architecture: Architecture = "resnet18"
+    width: int = 32  # filters of the first stage; resnet18/34 only
+    weights: str | None = None  # None: random; "imagenet"; or the path of a weights file
+    dropout: float = 0.0  # before the classifier
+
+    # augmentation
+    augmentation: Strength = "medium"
+
+    # optimisation
+    epochs: int = 28
+    frozen_epochs: int = 0  # first epochs in which a pre-trained backbone stays frozen
+    batch_size: int = 32
+    learning_rate: float = 1e-3  # peak, reached after the warm-up, then cosine decay to zero
+    fine_tune_learning_rate: float = 1e-4  # peak once a pre-trained backbone is unfrozen
+    weight_decay: float = 0.05
+    warmup_epochs: float = 1.0
+    label_smoothing: float = 0.05
+    class_weights: bool = True  # weigh images so that the classes count the same
+    average_weights: float | None = 0.99  # momentum of the moving average of weights; None switches it off
+
+    # hardware
+    precision: Precision = "auto"  # auto: float16 on a GPU with tensor cores, bfloat16 on a CPU that has it
+    compile_xla: bool | None = None  # None: on for a GPU, off for a CPU
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), _TYPES[field.name])
+        _check(32 <= self.size <= 1024, "size", "32 to 1024 pixels", self.size)
+        _check(self.classes in (2, 3), "classes", "2 or 3", self.classes)
+        _check(self.seed >= 0, "seed", "0 or more", self.seed)
+        _check(4 <= self.width <= 128, "width", "4 to 128", self.width)
+        _check(0 <= self.dropout < 1, "dropout", "0 <= dropout < 1", self.dropout)
+        _check(self.epochs >= 1, "epochs", "1 or more", self.epochs)
+        _check(0 <= self.frozen_epochs < self.epochs, "frozen_epochs", "0 to epochs - 1", self.frozen_epochs)
+        _check(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
+        _check(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
+        _check(self.fine_tune_learning_rate > 0, "fine_tune_learning_rate", "more than 0", self.fine_tune_learning_rate)
+        _check(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
+        _check(0 <= self.warmup_epochs <= self.epochs, "warmup_epochs", "0 to epochs", self.warmup_epochs)
+        _check(0 <= self.label_smoothing < 0.5, "label_smoothing", "0 <= label_smoothing < 0.5", self.label_smoothing)
+        if self.average_weights is not None:
+            _check(0 < self.average_weights < 1, "average_weights", "None, or between 0 and 1", self.average_weights)
+        if self.weights is not None and self.architecture not in PRETRAINABLE:
+            raise ConfigError(
+                f"weights={self.weights!r} needs one of the architectures {', '.join(PRETRAINABLE)}: "
+                f"{self.architecture} is built for one gray channel and trained from scratch."
+            )
+        if self.frozen_epochs and self.weights is None:
+            raise ConfigError(
+                f"frozen_epochs={self.frozen_epochs} needs pre-trained weights: a random backbone that is frozen "
+                "learns nothing. Set weights, or frozen_epochs=0."
+            )
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Config:
+        """Return the preset called `name`, with the fields in `changes` set otherwise.
+
+        Args:
+            name: one of `PRESETS`: ``full`` (ResNet-50 on a GPU), ``cpu`` (ResNet-18, under 40 minutes on two cores),
+                ``quick`` (a few minutes on two cores), ``ci`` (seconds), or ``auto``, which takes the environment
+                variable ``PNEUMOLIB_PRESET`` if it is set, else ``full`` where there is a GPU, else ``quick``.
+            **changes: fields of `Config`.
+
+        Raises:
+            ConfigError: the name is no preset, or a change is no field or out of range.
+        """
+        if name == "auto":
+            name = environment().preset or ("full" if _has_gpu() else "quick")
+        if name not in PRESETS:
+            raise ConfigError(f"There is no preset of that name. Allowed: auto, {', '.join(PRESETS)}. Received: {name!r}")
+        return cls.from_dict({"name": name, **PRESETS[name], **changes})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """Return the config whose fields are `values`; unknown names raise `ConfigError`."""
+        unknown = sorted(set(values) - set(_TYPES))
+        if unknown:
+            raise ConfigError(f"Unknown settings: {', '.join(unknown)}. Allowed: {', '.join(_TYPES)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict of plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> Config:
+        """Return a copy with the fields in `changes` set otherwise."""
+        return self.from_dict({**self.to_dict(), **changes})
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the model's outputs, in order."""
+        return ("normal", "bacterial", "viral") if self.classes == 3 else ("normal", "pneumonia")
+
+    def fingerprint(self) -> str:
+        """Return 8 hexadecimal digits that change when any setting other than the name does."""
+        values = {k: v for k, v in self.to_dict().items() if k != "name"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # ResNet-50 with ImageNet weights: about 20 minutes of a T4. Head first, then the whole net at a low rate.
+    "full": dict(
+        size=224,
+        architecture="resnet50",
+        weights="imagenet",
+        augmentation="strong",
+        epochs=20,
+        frozen_epochs=3,
+        dropout=0.2,
+        warmup_epochs=0.5,
+    ),
+    # From scratch on two CPU cores, under 40 minutes; the reference result of the README.
+    "cpu": dict(size=160, architecture="resnet18", width=32, augmentation="medium", epochs=28),
+    # The same net, smaller and shorter: minutes on two cores, for a first walk through the series.
+    "quick": dict(
+        size=96, architecture="resnet18", width=16, augmentation="light", epochs=8, batch_size=64, phantom_allowed=True
+    ),
+    # Tiny: shows that everything runs, proves nothing about accuracy.
+    "ci": dict(
+        size=64, architecture="resnet18", width=8, augmentation="light", epochs=6, batch_size=32, phantom_allowed=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the environment variables say; the fields are None where a variable is not set."""
+
+    data: str | None  # PNEUMOLIB_DATA: a folder, a zip, "kaggle" or "phantom"
+    preset: str | None  # PNEUMOLIB_PRESET: the preset that "auto" stands for
+    home: Path  # PNEUMOLIB_HOME: where stores, phantoms and runs go; default ./artifacts
+    cache: Path  # PNEUMOLIB_CACHE: where decoded stores and phantoms go; default ~/.cache/pneumolib
+    tensorflow_logs: bool  # PNEUMOLIB_TF_LOGS=1: let TensorFlow print its log lines
+
+
+def environment() -> Environment:
+    """Return the settings that come from environment variables, read now.
+
+    Raises:
+        ConfigError: ``PNEUMOLIB_PRESET`` names no preset.
+    """
+    preset = os.environ.get("PNEUMOLIB_PRESET") or None
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"PNEUMOLIB_PRESET must be one of {', '.join(PRESETS)}. Received: {preset!r}")
+    default_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pneumolib"
+    return Environment(
+        data=os.environ.get("PNEUMOLIB_DATA") or None,
+        preset=preset,
+        home=Path(os.environ.get("PNEUMOLIB_HOME") or "artifacts"),
+        cache=Path(os.environ.get("PNEUMOLIB_CACHE") or default_cache),
+        tensorflow_logs=os.environ.get("PNEUMOLIB_TF_LOGS", "") not in ("", "0"),
+    )
+
+
+def _has_gpu() -> bool:
+    from pneumolib import runtime
+
+    return runtime.has_gpu()
+
+
+def _check(holds: bool, field: str, allowed: str, received: object) -> None:
+    if not holds:
+        raise ConfigError(f"{field} must be {allowed}. Received: {received!r}")
+
+
+def _check_type(field: str, value: object, expected: Any) -> None:
+    options = typing.get_args(expected) or (expected,)
+    if typing.get_origin(expected) is Literal:
+        _check(value in options, field, "one of " + ", ".join(map(repr, options)), value)
+        return
+    for option in options:
+        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return
+        if option is int and isinstance(value, int) and not isinstance(value, bool):
+            return
+        if option not in (int, float) and isinstance(value, option):
+            return
+    raise ConfigError(f"{field} must be {' or '.join(o.__name__ for o in options)}. Received: {value!r}")
+
+
+_TYPES: dict[str, Any] = typing.get_type_hints(Config)

@@ -1,0 +1,160 @@
+"""The machine underneath: quiet TensorFlow, GPUs, number formats, Colab and Drive. No other file knows of them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pneumolib.config import environment
+from pneumolib.errors import DataNotFoundError, MissingExtraError
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back what native code writes to standard error; an exception lets it through.
+
+    TensorFlow's C++ logs go past `sys.stderr` to the file descriptor, so that is what is redirected. With
+    ``PNEUMOLIB_TF_LOGS=1`` nothing is held back.
+    """
+    if environment().tensorflow_logs:
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        saved = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+@functools.cache
+def keras() -> ModuleType:
+    """Return the `keras` module, imported without log noise.
+
+    Raises:
+        MissingExtraError: Keras or its backend is not installed.
+    """
+    if not environment().tensorflow_logs:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with quiet():
+            import keras as module
+
+            if module.backend.backend() == "tensorflow":
+                # The first look at the devices starts the drivers, which log; let it happen here.
+                _tensorflow_devices()
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"Training and Keras models need a package that is not installed: {error.name}. "
+            "Install the extra: pip install 'pneumolib[train]'"
+        ) from error
+    return module
+
+
+@functools.cache
+def tensorflow() -> ModuleType:
+    """Return the `tensorflow` module, imported without log noise; raises `MissingExtraError` where it is missing."""
+    keras()
+    try:
+        with quiet():
+            import tensorflow as module
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "This needs TensorFlow, which is not installed. Install the extra: pip install 'pneumolib[train]'"
+        ) from error
+    return module
+
+
+def _tensorflow_devices() -> list[Any]:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        # Memory growth can only be set before the first operation; when the user came first, it stays as it is.
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    return gpus
+
+
+def has_gpu() -> bool:
+    """Return whether this machine offers a GPU; False, too, where no deep-learning package is installed.
+
+    Without an NVIDIA driver on the machine the answer is given without importing TensorFlow.
+    """
+    if not _has_nvidia_driver() and sys.platform != "darwin":
+        return False
+    if importlib.util.find_spec("tensorflow") is None:
+        return False
+    tensorflow()
+    return bool(_tensorflow_devices())
+
+
+def _has_nvidia_driver() -> bool:
+    return Path("/proc/driver/nvidia").exists() or Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
+
+
+def best_precision() -> str:
+    """Return the fastest number format that this machine computes natively.
+
+    ``mixed_float16`` on an NVIDIA GPU with tensor cores (compute capability 7.0 and up, so a T4), ``mixed_bfloat16``
+    on a CPU with bfloat16 instructions, else ``float32``.
+    """
+    if has_gpu():
+        details = tensorflow().config.experimental.get_device_details(_tensorflow_devices()[0])
+        return "mixed_float16" if details.get("compute_capability", (0, 0)) >= (7, 0) else "float32"
+    return "mixed_bfloat16" if _cpu_has_bfloat16() else "float32"
+
+
+@functools.cache
+def _cpu_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def describe() -> str:
+    """Return one line that says what this run computes on: the accelerator or the cores, and the number format."""
+    where = "Colab, " if in_colab() else ""
+    if has_gpu():
+        details = tensorflow().config.experimental.get_device_details(_tensorflow_devices()[0])
+        return f"{where}GPU {details.get('device_name', 'of unknown name')}, {best_precision()}"
+    return f"{where}CPU with {os.cpu_count()} cores, {best_precision()}"
+
+
+def in_colab() -> bool:
+    """Return whether this is a Google Colab runtime."""
+    return "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ
+
+
+def drive_folder(name: str = "pneumolib") -> Path:
+    """Mount Google Drive and return the folder `name` in it, made if it is missing; Colab asks its user once.
+
+    Raises:
+        DataNotFoundError: this is not a Colab runtime.
+    """
+    if not in_colab():
+        raise DataNotFoundError("Google Drive can be mounted in a Colab runtime only. Elsewhere, pass a folder of yours.")
+    from google.colab import drive  # type: ignore[import-not-found]
+
+    drive.mount("/content/drive")
+    folder = Path("/content/drive/MyDrive") / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
