@@ -1,0 +1,169 @@
+"""The networks: compact ResNets for one gray channel, and ResNet-50 with ImageNet weights.
+
+Every model is a plain, flat functional Keras model with the same five names to hold on to:
+
+===============  ===========================  =========================================================
+layer            shape                        what it is
+===============  ===========================  =========================================================
+``image``        ``[B, S, S, 1]`` float32     gray values, 0 to 255; rescaling happens inside the model
+``features``     ``[B, S/32, S/32, K]``       the last feature map
+``pooled``       ``[B, K]``                   its mean over space
+``logits``       ``[B, C]`` float32           one number a class, linear in ``pooled``
+``probabilities``  ``[B, C]`` float32         their softmax, the model's output
+===============  ===========================  =========================================================
+
+Since ``logits`` is linear in the mean of ``features``, a class activation map needs no gradient.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pneumolib import runtime
+from pneumolib.config import Config
+from pneumolib.errors import ArtifactError, DataNotFoundError, DownloadError
+
+if TYPE_CHECKING:
+    import keras
+
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+
+# Mean and standard deviation of the training images' gray values, rounded: the net starts near zero mean, unit scale.
+GRAY_MEAN, GRAY_STD = 122.0, 60.0
+
+
+def build_model(config: Config, *, precision: str | None = None, pretrained: bool = True) -> keras.Model:
+    """Return the uncompiled network that `config` describes, output P(class) ``[B, C]`` float32.
+
+    Args:
+        config: architecture, size, classes, width, dropout, weights.
+        precision: a Keras dtype policy; None takes `config.precision`, whose ``auto`` is the machine's best.
+        pretrained: False ignores `config.weights` and leaves a ResNet-50 random, for weights that are loaded next.
+
+    Raises:
+        MissingExtraError: Keras is not installed.
+        DownloadError: the ImageNet weights could not be fetched.
+        DataNotFoundError: `config.weights` is a path where no file stands.
+        ArtifactError: that file does not fit the architecture.
+
+    Examples:
+        >>> model = build_model(Config.preset("ci"))
+        >>> model.output_shape
+        (None, 3)
+    """
+    keras = runtime.keras()
+    wanted = precision or config.precision
+    if wanted == "auto":
+        wanted = runtime.best_precision()
+    with _dtype_policy(wanted):
+        image = keras.Input((config.size, config.size, 1), name="image", dtype="float32")
+        if config.architecture in BLOCKS:
+            x = _compact_resnet(image, config)
+        else:
+            x = _resnet50(image, config, config.weights if pretrained else None)
+        x = keras.layers.Activation("linear", name="features")(x)
+        x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
+        if config.dropout:
+            x = keras.layers.Dropout(config.dropout, seed=config.seed, name="dropout")(x)
+        x = keras.layers.Dense(len(config.class_names), dtype="float32", name="logits")(x)
+        output = keras.layers.Activation("softmax", dtype="float32", name="probabilities")(x)
+    return keras.Model(image, output, name=config.architecture)
+
+
+def freeze_backbone(model: keras.Model) -> None:
+    """Leave only the classifier of `model` trainable; compile the model after this, as Keras asks."""
+    for layer in model.layers:
+        layer.trainable = layer.name == "logits"
+
+
+def unfreeze_backbone(model: keras.Model) -> None:
+    """Make a pre-trained `model` trainable but for its batch normalisation, which stays in inference mode.
+
+    Statistics of small batches of X-rays would destroy what the statistics of ImageNet carry; a frozen
+    `BatchNormalization` layer in Keras uses its stored statistics. Compile the model after this.
+    """
+    keras = runtime.keras()
+    for layer in model.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def _compact_resnet(image: Any, config: Config) -> Any:
+    """ResNet v1 with basic blocks (He et al., 2016, arXiv:1512.03385) for one gray channel."""
+    layers = runtime.keras().layers
+    x = layers.Rescaling(1 / GRAY_STD, offset=-GRAY_MEAN / GRAY_STD, name="rescale")(image)
+    x = _conv_norm(x, config.width, 7, 2, "stem")
+    x = layers.ReLU(name="stem_relu")(x)
+    x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+    for stage, blocks in enumerate(BLOCKS[config.architecture]):
+        for block in range(blocks):
+            stride = 2 if stage and not block else 1
+            x = _basic_block(x, config.width * 2**stage, stride, f"stage{stage + 1}_block{block + 1}")
+    return x
+
+
+def _basic_block(x: Any, filters: int, stride: int, name: str) -> Any:
+    layers = runtime.keras().layers
+    shortcut = x
+    if stride != 1 or x.shape[-1] != filters:
+        shortcut = _conv_norm(x, filters, 1, stride, f"{name}_shortcut")
+    x = _conv_norm(x, filters, 3, stride, f"{name}_a")
+    x = layers.ReLU(name=f"{name}_a_relu")(x)
+    # A scale of zero makes each block start as the identity, which steadies the first epochs (arXiv:1706.02677, 5.1).
+    x = _conv_norm(x, filters, 3, 1, f"{name}_b", scale_init="zeros")
+    x = layers.Add(name=f"{name}_add")([shortcut, x])
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _conv_norm(x: Any, filters: int, kernel: int, stride: int, name: str, scale_init: str = "ones") -> Any:
+    layers = runtime.keras().layers
+    x = layers.Conv2D(
+        filters, kernel, stride, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
+    )(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=scale_init, name=f"{name}_norm")(x)
+
+
+def _resnet50(image: Any, config: Config, weights: str | None) -> Any:
+    """Keras's own ResNet-50 or 50V2, built into our graph so that it stays flat; gray goes to three equal channels."""
+    keras = runtime.keras()
+    layers = keras.layers
+    x = layers.Concatenate(name="gray_to_three_channels")([image, image, image])
+    if config.architecture == "resnet50":
+        # The published weights expect blue, green, red with ImageNet's means taken off and no other scaling.
+        x = layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68], name="rescale")(x)
+        application = keras.applications.ResNet50
+    else:
+        x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(x)
+        application = keras.applications.ResNet50V2
+    if weights not in (None, "imagenet") and not Path(weights).is_file():
+        raise DataNotFoundError(
+            f"There is no weights file at that path. Allowed: 'imagenet', a file, or None. Received: {weights!r}"
+        )
+    try:
+        backbone = application(include_top=False, weights=weights, input_tensor=x)
+    except Exception as error:
+        if weights == "imagenet":
+            raise DownloadError(
+                "The ImageNet weights could not be fetched. Try again with a network, or download Keras's "
+                f"{config.architecture} weights file without top elsewhere and pass its path: "
+                f"Config.preset('full', weights='FILE'). The cause: {error}"
+            ) from error
+        if weights is not None:
+            raise ArtifactError(
+                f"{weights} does not hold weights of {config.architecture} without its top. The cause: {error}"
+            ) from error
+        raise
+    return backbone.output
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    keras = runtime.keras()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
