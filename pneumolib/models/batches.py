@@ -1,0 +1,116 @@
+"""Batches for Keras, by tf.data: every batch of a run is a function of (seed, epoch, step)."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumolib import runtime
+from pneumolib.errors import DataError
+from pneumolib.models.augment import Augmentation, augment, random_state
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_ORDER = 2**32 - 1  # the index that no image has: its random numbers decide the order of an epoch
+
+
+def training_batches(
+    images: NDArray[np.uint8],
+    targets: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    seed: int,
+    first_epoch: int,
+    epochs: int,
+) -> tf.data.Dataset:
+    """Return the batches of the epochs `first_epoch` to `epochs` - 1, one after the other.
+
+    Each epoch visits the images in an order of its own and leaves out the last ``N % batch_size`` of it, so that every
+    batch has the same shape. A run that starts at a later epoch gets the very batches that one from the start gets.
+
+    Args:
+        images: uint8 ``[N, S, S]``; a memory map is read batch by batch.
+        targets: one-hot, float32 ``[N, C]``.
+        weights: of each image in the loss, float32 ``[N]``.
+        augmentation: what is done to each image.
+        batch_size: at most N.
+        seed: of the run.
+        first_epoch: from 0.
+        epochs: where to stop.
+
+    Returns:
+        Batches of (float32 ``[B, S, S, 1]`` in 0..255, float32 ``[B, C]``, float32 ``[B]``).
+
+    Raises:
+        DataError: fewer images than one batch.
+    """
+    tf = runtime.tensorflow()
+    steps = steps_per_epoch(len(images), batch_size)
+    side, classes = images.shape[1], targets.shape[1]
+
+    def load(step: np.int64) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+        epoch, position = divmod(int(step), steps)
+        chosen = epoch_order(len(images), seed, epoch)[position * batch_size : (position + 1) * batch_size]
+        batch = np.stack([augment(images[i], augmentation, seed=seed, epoch=epoch, index=int(i)) for i in chosen])
+        return batch[..., None], targets[chosen], weights[chosen]
+
+    def shaped(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        x, y, w = tf.numpy_function(load, [step], (tf.uint8, tf.float32, tf.float32))
+        x = tf.ensure_shape(x, (batch_size, side, side, 1))
+        return tf.cast(x, tf.float32), tf.ensure_shape(y, (batch_size, classes)), tf.ensure_shape(w, (batch_size,))
+
+    numbers = tf.data.Dataset.range(first_epoch * steps, epochs * steps)
+    return numbers.map(shaped, num_parallel_calls=min(4, os.cpu_count() or 1), deterministic=True).prefetch(4)
+
+
+def steps_per_epoch(n_images: int, batch_size: int) -> int:
+    """Return how many full batches an epoch has; `DataError` if there is none."""
+    if n_images < batch_size:
+        raise DataError(
+            f"There are fewer training images than one batch holds. Allowed: batch_size up to {n_images}. "
+            f"Received: batch_size={batch_size}"
+        )
+    return n_images // batch_size
+
+
+@functools.lru_cache(maxsize=4)
+def epoch_order(n_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order in which an epoch visits the images: a permutation, int64 ``[N]``."""
+    return random_state(seed, epoch, _ORDER).permutation(n_images)
+
+
+def prediction_batches(images: NDArray[np.uint8], batch_size: int) -> tf.data.Dataset:
+    """Return the images in their order, float32 ``[B, S, S, 1]`` in 0..255, the last batch smaller where it must be."""
+    tf = runtime.tensorflow()
+
+    def load(start: np.int64) -> NDArray[np.float32]:
+        return np.asarray(images[start : start + batch_size, ..., None], np.float32)
+
+    def shaped(start: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(load, [start], tf.float32), (None, *images.shape[1:], 1))
+
+    return tf.data.Dataset.range(0, len(images), batch_size).map(shaped).prefetch(2)
+
+
+def one_hot(targets: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """Return the class indices `targets` ``[N]`` as one-hot rows, float32 ``[N, C]``."""
+    return np.eye(classes, dtype=np.float32)[targets]
+
+
+def class_balance(targets: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """Return a weight for each image, float32 ``[N]``, mean 1, such that all classes weigh the same in the loss.
+
+    Raises:
+        DataError: a class has no image.
+    """
+    counts = np.bincount(targets, minlength=classes)
+    if (counts == 0).any():
+        raise DataError(f"Every class needs at least one training image. Received images per class: {counts.tolist()}")
+    return (len(targets) / (classes * counts)).astype(np.float32)[targets]
