@@ -274,15 +274,15 @@ def _consolidation(a: _Anatomy, rng: np.random.Generator, right: _Array, left: _
         u, v = _LOBES[side][rng.integers(len(_LOBES[side]))]
         x = side * a.width * (u + rng.uniform(-0.08, 0.08))
         y = a.apex + (a.diaphragm - a.apex) * (v + rng.uniform(-0.06, 0.06))
-        shape = _blob(x, y, rng.uniform(22, 40), rng.uniform(17, 32), rng.uniform(-0.8, 0.8))
+        shape = _blob(x, y, rng.uniform(24, 44), rng.uniform(19, 35), rng.uniform(-0.8, 0.8))
         shape = _soft_step(shape + 0.13 * _noise(rng, 16) + 0.05 * _noise(rng, 40), 0.5, rng.uniform(0.45, 0.8))
-        strength = rng.uniform(0.2, 0.46)
+        strength = rng.uniform(0.26, 0.6)
         result = np.maximum(result, strength * shape * (1 + 0.18 * _noise(rng, 34)))
     return result * np.maximum(right, left)
 
 
 def _interstitial(a: _Anatomy, rng: np.random.Generator, lungs: _Array) -> _Array:
-    strength = rng.uniform(0.5, 1.1)
+    strength = rng.uniform(0.8, 1.7)
     middle = a.diaphragm - 78
     spread = rng.uniform(34, 52)
     central = _blob(-38, middle, spread, spread * 1.25, 0.0) + _blob(40, middle, spread, spread * 1.25, 0.0)
