@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pneumolib.config import environment
 from pneumolib.errors import DataNotFoundError, MissingExtraError, PneumolibError
 
 
@@ -52,12 +53,13 @@ def run_series(
         )
     out = Path(out).resolve()
     (out / "series").mkdir(parents=True, exist_ok=True)
-    settings = {"PNEUMOLIB_HOME": str(out), "PNEUMOLIB_PRESET": None if preset == "auto" else preset}
+    settings = {"PNEUMOLIB_HOME": str(out)}
+    if preset != "auto":
+        settings["PNEUMOLIB_PRESET"] = preset
+    data = data or environment().data
     if data is not None:
-        settings["PNEUMOLIB_DATA"] = data if data in ("kaggle", "phantom") else str(Path(data).resolve())
-    elif os.environ.get("PNEUMOLIB_DATA", "") not in ("", "kaggle", "phantom"):
         # The kernels run in the notebooks' folder: a relative path must not change its meaning.
-        settings["PNEUMOLIB_DATA"] = str(Path(os.environ["PNEUMOLIB_DATA"]).resolve())
+        settings["PNEUMOLIB_DATA"] = data if data in ("kaggle", "phantom") else str(Path(data).resolve())
 
     pages = []
     with _environment(settings):
@@ -102,18 +104,15 @@ def _print_result(path: Path) -> None:
 
 
 @contextmanager
-def _environment(values: dict[str, str | None]) -> Iterator[None]:
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Give the kernels these variables: they inherit this process's environment."""
     before = {name: os.environ.get(name) for name in values}
-
-    def put(settings: dict[str, str | None]) -> None:
-        for name, value in settings.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-    put(values)
+    os.environ.update(values)
     try:
         yield
     finally:
-        put(before)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -63,7 +63,7 @@ def save_checkpoint(
         state, held = _callback_state(callback)
         states.append(state)
         arrays |= {f"callback/{number:02d}/{name}": array for name, array in held.items()}
-    payload = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    payload = save({name: np.array(array, order="C") for name, array in arrays.items()})
     tensors = folder / f"epoch-{epoch:04d}.safetensors"
     write_atomically(tensors, payload)
     meta = {

@@ -1,0 +1,102 @@
+"""Networks: named layers, pixels inside, frozen and unfrozen backbones, weights files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pneumolib import runtime
+from pneumolib.config import Config
+from pneumolib.errors import ArtifactError, DataNotFoundError, DownloadError
+from pneumolib.models.resnet import build_model, freeze_backbone, unfreeze_backbone
+
+keras = runtime.keras()
+NAMES = ("image", "features", "pooled", "logits", "probabilities")
+
+
+def config(architecture: str = "resnet18", **changes) -> Config:
+    return Config(name="test", size=64, width=8, architecture=architecture, **changes)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet34", "resnet50", "resnet50v2"])
+def test_every_network_is_flat_and_has_the_five_names(architecture: str) -> None:
+    model = build_model(config(architecture), precision="float32")
+    assert not any(isinstance(layer, keras.Model) for layer in model.layers)
+    assert all(model.get_layer(name) for name in NAMES)
+    assert model.get_layer("features").output.shape[1:3] == (2, 2)
+    p = model(np.zeros((2, 64, 64, 1), np.float32))
+    np.testing.assert_allclose(np.asarray(p).sum(1), 1, rtol=1e-5)
+
+
+def test_depth_and_width_are_those_of_the_paper() -> None:
+    def convolutions(architecture: str) -> int:
+        return sum(layer.name.endswith(("_conv", "logits")) and "shortcut" not in layer.name
+                   for layer in build_model(config(architecture)).layers)  # fmt: skip
+
+    assert convolutions("resnet18") == 18
+    assert convolutions("resnet34") == 34
+    wide = build_model(Config(size=64, width=64, classes=3), precision="float32")
+    # The paper's ResNet-18 has 11.7 million parameters with 1,000 classes and three input channels.
+    assert wide.count_params() == 11_689_512 + 2 * 64 * 1 - (512 * 1000 + 1000) + (512 * 3 + 3) - 2 * 64 * 49 \
+        + sum(2 * n.moving_mean.shape[0] for n in wide.layers if isinstance(n, keras.layers.BatchNormalization)) - 128  # fmt: skip
+
+
+def test_two_classes_and_mixed_precision() -> None:
+    model = build_model(config(classes=2), precision="mixed_bfloat16")
+    assert model.output_shape == (None, 2)
+    assert model.get_layer("stem_conv").compute_dtype == "bfloat16"
+    assert model.get_layer("logits").compute_dtype == "float32"
+    assert model.output.dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize(("architecture", "module"), [("resnet50", "resnet"), ("resnet50v2", "resnet_v2")])
+def test_the_right_preprocessing_lives_inside(architecture: str, module: str) -> None:
+    model = build_model(config(architecture), precision="float32")
+    gray = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 1)).astype(np.float32)
+    inside = keras.Model(model.input, model.get_layer("rescale").output)(gray)
+    expected = getattr(keras.applications, module).preprocess_input(np.repeat(gray, 3, axis=-1).copy())
+    np.testing.assert_allclose(np.asarray(inside), expected, atol=1e-4)
+
+
+def test_freezing_leaves_the_classifier_and_unfreezing_leaves_out_batch_normalisation() -> None:
+    model = build_model(config("resnet50"), precision="float32")
+    freeze_backbone(model)
+    assert [v.path for v in model.trainable_variables] == ["logits/kernel", "logits/bias"]
+    unfreeze_backbone(model)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert norms
+    assert not any(norm.trainable for norm in norms)
+    before = [np.asarray(norm.moving_mean).copy() for norm in norms]
+    x = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 1)).astype(np.float32)
+    model(x, training=True)
+    for norm, mean in zip(norms, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(norm.moving_mean), mean)
+
+
+def test_a_local_weights_file_is_read(tmp_path: Path) -> None:
+    source = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3))
+    path = tmp_path / "backbone.weights.h5"
+    source.save_weights(path)
+    model = build_model(config("resnet50", weights=str(path)), precision="float32")
+    np.testing.assert_array_equal(
+        np.asarray(model.get_layer("conv2_block1_1_conv").kernel),
+        np.asarray(source.get_layer("conv2_block1_1_conv").kernel),
+    )
+
+
+def test_weights_that_cannot_be_had_are_clear_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataNotFoundError, match=r"Received: '.*missing\.h5'"):
+        build_model(config("resnet50", weights=str(tmp_path / "missing.h5")))
+    other = tmp_path / "other.weights.h5"
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save_weights(other)
+    with pytest.raises(ArtifactError, match="does not hold weights of resnet50"):
+        build_model(config("resnet50", weights=str(other)))
+
+    def offline(**_: object) -> None:
+        raise Exception("URL fetch failure on somewhere: None -- no network")
+
+    monkeypatch.setattr(keras.applications, "ResNet50", offline)
+    with pytest.raises(DownloadError, match="pass its path"):
+        build_model(config("resnet50", weights="imagenet"))
+    build_model(config("resnet18"))
