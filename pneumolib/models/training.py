@@ -228,6 +228,7 @@ def _fit(
         model.fit(
             dataset,
             steps_per_epoch=steps,
+            shuffle=False,
             initial_epoch=done,
             epochs=last,
             callbacks=[ours[0], *callbacks, *ours[1:], keeper],
