@@ -172,7 +172,7 @@ def audit(dataset: Dataset) -> AuditReport:
 
 
 def baselines_to_records(baselines: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of `shortcut_baselines` as plain values, rounded to four digits, ready for JSON."""
+    """Return the rows of `shortcut_baselines` as plain values with four digits, ready for JSON; NaN becomes None."""
     return [
         {k: None if v != v else round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
         for row in baselines.to_dict(orient="records")
@@ -269,7 +269,7 @@ def _verdict(baselines: pd.DataFrame) -> str:
         known = rows.dropna(subset=[column])
         if len(known):
             best = known.loc[known[column].idxmax()]
-            sentences.append(f"Without a pixel, {best['features']} reach AUC {best[column]:.3f} {where}.")
+            sentences.append(f"Best without a pixel {where}: AUC {best[column]:.3f}, from {best['features']}.")
     if not sentences:
         return "No baseline could be computed: train needs both classes, of at least five patients each."
     broken = rows[(rows["auc_cv_train"] > 0.7) & (rows["auc_test"] < rows["auc_cv_train"] - 0.15)]

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from pneumolib.data.radiograph import SUBTYPES, draw
+from pneumolib.data.radiograph import SUBTYPES, check, draw
 from pneumolib.errors import DataError
 
 __all__ = ["COMMENT", "MARKER", "SUBTYPES", "draw", "make_phantom"]
@@ -72,6 +72,7 @@ def make_phantom(
     for name, value, low, high in (("n_train", n_train, 8, 5000), ("n_val", n_val, 2, 28), ("n_test", n_test, 8, 600)):
         if not low <= value <= high:
             raise DataError(f"{name} must be {low} to {high}. Received: {value!r}")
+    check(size, seed)
     folder = Path(folder)
     parameters = {
         "phantom": True,

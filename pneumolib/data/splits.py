@@ -6,10 +6,10 @@ The 16 official validation images are too few to choose anything with, and a ran
 * ``val`` is random, stratified over normal, bacterial and viral, patients kept whole. It answers: does it learn?
 * ``shifted`` stands in for the test set, which must not be looked at. The official parts are blocks of identity
   numbers: test holds IM 1-111, NORMAL2-IM 7-381, bacteria 78-175, virus 1-79 and 1608-1685, and no patient of train
-  has a number in them, but for two at the edge. Numbers follow the order of collection, so the patients of train whose
-  numbers are nearest to those blocks are the nearest in time and in practice. `shifted_images` also changes their
-  pixels: other encoding, resolution, frame, contrast and brightness, as another machine would give. It answers: does
-  it last?
+  has a number in them, but for virus 1609. Where numbers were given in the order of collection, the patients of train
+  whose numbers are nearest to those blocks are also the nearest in time and in practice. `shifted_images` changes
+  their pixels besides: encoding, resolution, frame, contrast and brightness, as another machine would give them. It
+  answers: does it last?
 
 A model chosen on both has to be good at the first without leaning on what breaks in the second.
 """
