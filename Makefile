@@ -36,7 +36,7 @@ notebooks: .venv/.dev ## sync the pairs, run them (preset ci, phantom), store cl
 	@.venv/bin/python tools/notebooks.py execute
 
 bench: .venv/.dev ## measure what the README says of speed
-	@for file in benchmarks/bench_*.py; do .venv/bin/python $$file || exit 1; done
+	@for file in benchmarks/[a-z]*.py; do .venv/bin/python $$file || exit 1; done
 
 ends: .venv/.dev ## test with the lowest and the highest version of everything that is declared
 	@tools/ends.sh

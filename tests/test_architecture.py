@@ -66,13 +66,9 @@ def imported(path: Path) -> Iterator[str]:
 
 def rooms_used(path: Path) -> set[str]:
     """The rooms of the package that a file imports from, with public names resolved to their homes."""
-    used = set()
-    for name in imported(path):
-        top, _, rest = name.partition(".")
-        if top == "pneumolib":
-            first = rest.split(".")[0]
-            used.add(pneumolib._HOME.get(first, first).split(".")[0])
-    return used
+    firsts = {name.split(".")[1] for name in imported(path) if name.startswith("pneumolib.")}
+    firsts |= {name.split(".")[1] for name in attributes(path) if name.startswith("pneumolib.")}
+    return {pneumolib._HOME.get(first, first).split(".")[0] for first in firsts if not first.startswith("__")}
 
 
 def attributes(path: Path) -> set[str]:

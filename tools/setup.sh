@@ -35,11 +35,12 @@ if [ -z "$found" ] || { [ -n "${PYTHON:-}" ] && [ "$found" != "$wanted" ]; }; th
     "On Debian and Ubuntu it lacks a package: apt install python3-venv"
 fi
 
-echo "Setting up .venv with Python ${found:-$wanted} (once; about 2 GB with TensorFlow) ..."
+echo "Setting up .venv with Python ${found:-$wanted} (once; about 3 GB with TensorFlow) ..."
 log=.venv/setup.log
 # uv installs several times faster than pip; where it cannot be had or does not get through, pip does the same.
+export UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=true
 if .venv/bin/python -m pip install --quiet --disable-pip-version-check uv >"$log" 2>&1 &&
-  UV_PYTHON_DOWNLOADS=never .venv/bin/python -m uv pip install --python .venv/bin/python --quiet \
+  .venv/bin/python -m uv pip install --python .venv/bin/python --quiet --compile-bytecode \
     --editable ".[$extras]" >>"$log" 2>&1; then
   :
 elif .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" >>"$log" 2>&1; then
