@@ -92,7 +92,7 @@ class TestPairs:
 
     def test_readme_table_is_fresh(self, tool: ModuleType) -> None:
         text = (ROOT / "README.md").read_text(encoding="utf-8")
-        assert "<!-- notebooks -->" in text
+        assert "<!-- series:start -->" in text
         assert tool.readme_text(text) == text
 
     def test_public_address_is_one(self, tool: ModuleType) -> None:

@@ -236,7 +236,7 @@ def readme_table() -> str:
 
 def readme_text(text: str) -> str:
     """Return the README's `text` with the table of notebooks between its two marks written anew."""
-    start, end = "<!-- notebooks -->", "<!-- /notebooks -->"
+    start, end = "<!-- series:start -->", "<!-- series:end -->"
     if start not in text or end not in text:
         return text
     before, rest = text.split(start, 1)
