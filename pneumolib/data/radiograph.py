@@ -345,8 +345,9 @@ def _mark(pixels: _Array, rng: np.random.Generator) -> None:
     height, width = pixels.shape
     letter = [(0, 10), (0, 0), (4.5, 0), (6, 1.2), (6, 4), (4.5, 5.2), (0, 5.2), (3, 5.2), (6.2, 10)]
     place = np.array([width * rng.uniform(0.01, 0.08), height * rng.uniform(0.04, 0.4)])
-    points = np.array(letter) * (height / 280 * rng.uniform(0.8, 1.4)) + place
-    thick = 1 if rng.random() < 0.5 else 2
+    scale = height / 280 * rng.uniform(0.8, 1.5)
+    points = np.array(letter) * scale + place
+    thick = 1 if scale < 1.15 else 2
     cv2.polylines(pixels, [np.round(points * 16).astype(np.int32)], False, 235, thick, cv2.LINE_AA, 4)
 
 
