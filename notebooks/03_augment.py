@@ -1,0 +1,355 @@
+# %% [markdown] tags=["badge"]
+
+# %% [markdown]
+# # 3 · What may change, and what must not
+#
+# Pneumonia is faint: low contrast, overlapping organs, blurred borders. Beside it, a hundred things in the picture are
+# loud and mean nothing: how the child lies, how bright the film is, how the file was saved. *Augmentation* tells the
+# model which is which. It shows each image changed in ways that leave the diagnosis as it is.
+#
+# **In this notebook you**
+# - see what makes pneumonia hard to see: low contrast, overlapping organs, blurred borders
+# - look at each step of the augmentation on one image, with its reason and its cost
+# - check that chance is repeatable: the same seed, epoch and image give the same pixels
+# - compare the strengths, find a step too far, and look at a batch as the model sees it
+#
+# | | |
+# |---|---|
+# | **Time** | half a minute with the phantom; about a minute on Colab with the real images |
+# | **Hardware** | any; no GPU needed |
+# | **Needs** | the data set (found or fetched by itself); nothing from earlier notebooks |
+# | **Leaves** | `augmentation.json`: the settings that training will use |
+
+# %% cellView="form" tags=["setup"]
+
+# %% cellView="form"
+# @title Settings: "auto" takes the full settings where there is a GPU, else the quick ones
+PRESET = "auto"  # @param ["auto", "full", "cpu", "quick", "ci"]
+config = pn.Config.preset(PRESET)
+
+# %%
+import dataclasses
+import json
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from pneumolib.config import environment
+from pneumolib.evaluation import plots
+from pneumolib.models.augment import REASONS, STRENGTHS, Augmentation, augment
+from pneumolib.models.batches import class_balance, one_hot, training_batches
+
+plt.rcParams["figure.dpi"] = 80
+
+# %% [markdown]
+# A sample is enough here: a hundred images of each kind at most, out of the training part, as squares of 160 pixels.
+
+# %%
+data = pn.load_dataset(config=config)
+mark = "PHANTOM: " if data.phantom else ""
+rng = np.random.default_rng(config.seed)
+places = [np.flatnonzero(data.train.subtypes == kind) for kind in config.class_names]
+sample = data.train.take(np.concatenate([np.sort(rng.permutation(p)[:100]) for p in places]))
+images = sample.images(160)
+
+# %% tags=["nbval-check-output"]
+print("one image:", images[0].shape, images.dtype)
+print("kinds:", *dict.fromkeys(sample.subtypes))
+
+# %% [markdown]
+# ## Low contrast
+# How large is the difference that we are after? Average the healthy images, average the others, and subtract. Beside it,
+# to have a measure, how much healthy images differ *among themselves* at each place.
+
+# %%
+healthy, ill = (images[sample.is_pneumonia == sick].astype(np.float32) for sick in (False, True))
+difference, spread = ill.mean(axis=0) - healthy.mean(axis=0), healthy.std(axis=0)
+figure, axes = plt.subplots(1, 3, figsize=(9.5, 3))
+panels = [("healthy, averaged", healthy.mean(axis=0)), ("ill minus healthy", difference), ("spread of the healthy", spread)]
+for ax, (title, values) in zip(axes, panels, strict=True):
+    how = {"cmap": "coolwarm", "vmin": -60, "vmax": 60} if "minus" in title else {"cmap": "gray", "vmin": 0}
+    figure.colorbar(ax.imshow(values, **how), ax=ax, label="gray levels", shrink=0.8)
+    ax.set(title=mark + title, xticks=[], yticks=[])
+plt.tight_layout()
+plt.show()
+
+# %%
+lungs = np.s_[50:110, 35:125]
+print(f"{mark}in the middle of the chest, ill and healthy differ by {np.abs(difference[lungs]).mean():.0f} gray levels,")
+print(f"{mark}and one healthy child differs from the next by {spread[lungs].mean():.0f} (standard deviation).")
+
+# %% [markdown]
+# Red is where the ill are brighter. The difference between the classes is *smaller* than the difference between two
+# healthy children. No single pixel can decide; a threshold on brightness would mostly measure exposure. That is what
+# **low contrast** means, and why a model needs many pixels together, and needs to see exposure vary.
+
+# %% [markdown]
+# ## Overlapping organs, blurred borders
+# Walk along one row of the picture and write down the gray values.
+
+# %%
+kinds = [(kind, int(np.flatnonzero(sample.subtypes == kind)[1])) for kind in ("normal", "bacterial", "viral")]
+figure, axes = plt.subplots(2, 3, figsize=(9, 4.4), height_ratios=[2, 1], sharex=True, sharey="row")
+for column, (kind, i) in zip(axes.T, kinds, strict=True):
+    column[0].imshow(images[i], cmap="gray", vmin=0, vmax=255, aspect="auto")
+    column[0].axhline(88, color="tab:orange")
+    column[0].set(title=mark + kind, yticks=[])
+    column[1].plot(images[i][88], color="tab:orange")
+    column[1].set(xlabel="column, pixels", ylim=(0, 255))
+axes[1, 0].set_ylabel("gray value")
+plt.tight_layout()
+plt.show()
+
+# %% [markdown]
+# From left to right the line meets arm, ribs, lung, the mountain of spine and heart, lung again. Ribs ripple over
+# everything, because the picture adds up what lies one behind the other: **overlapping organs**. In a healthy lung there
+# are valleys on both sides of the mountain, with steep walls. Where there is fluid, a valley fills and its wall becomes a
+# slope: **blurred borders**. What must be learnt is this: filled valleys and lost edges, wherever they are. What must
+# *not* be learnt is where exactly the line runs, how high its level is, how sharp its ripples are.
+
+# %% [markdown]
+# ## The steps, one at a time
+# Thirteen steps follow the way in which an X-ray comes into being: the child's position, the exposure, the detector, the
+# file, the frame. Each is shown alone, on the same image, at its largest strength in pneumolib; the left column is the
+# original.
+
+# %%
+image = images[kinds[1][1]]
+most = {**Augmentation.preset("strong").active()}
+
+
+def show(steps: list[str], draws: int = 3) -> None:
+    shown, titles = [], []
+    for step in steps:
+        alone = Augmentation(**{step: most[step]}, occasional=1.0)
+        shown += [image, *(augment(image, alone, seed=2, epoch=epoch, index=0) for epoch in range(draws))]
+        titles += ["original", *[f"{step} {most[step]:g}"] * draws]
+        print(f"{step:12} {REASONS[step]}")
+    plots.plot_images(shown, titles, ncols=draws + 1, phantom=data.phantom)
+    plt.show()
+
+
+# %% [markdown]
+# **Position.** Nobody lies twice in the same way, least of all a child of three.
+
+# %%
+show(["rotation", "scale", "shear"])
+
+# %%
+show(["translation", "mirror"])
+
+# %% [markdown]
+# Height and width are scaled by different amounts, because the stretch to a square has done the same. The mirror is the
+# one to argue about: in a mirrored picture the heart lies on the wrong side, and a doctor would stop. For *this* question
+# it does no harm, since opacities occur on both sides, and it takes from the model the chance to go by the marker's
+# place. For another question, it might be wrong: a step of augmentation is a claim about medicine.
+
+# %% [markdown]
+# **Exposure.** Dose, device and the film's gray scale.
+
+# %%
+show(["brightness", "contrast", "gamma"])
+
+# %% [markdown]
+# The order of gray values stays: lung darker than heart, heart darker than bone. The levels do not. A model that was
+# looking at the overall brightness has to find something better.
+
+# %% [markdown]
+# **Detector.** Sharpness, resolution, grain.
+
+# %%
+show(["blur", "resolution", "noise"])
+
+# %% [markdown]
+# At first sight this throws information away, and it does: the finest detail. Pneumonia is larger than that. What is
+# *not* larger are the traces of the first encoding, which in this data set tell the classes apart
+# ([notebook 2](02_explore.ipynb)).
+
+# %% [markdown]
+# **File and frame.** JPEG's eight-pixel blocks; letters and edges at the border.
+
+# %%
+show(["jpeg", "border"])
+
+# %% [markdown]
+# Look at the flat areas for the blocks. After this, a quality of encoding is something that changes from epoch to epoch,
+# and no longer something that belongs to a class.
+
+# %% [markdown]
+# ## What it costs
+# Augmentation runs on the processor while the accelerator computes. If it takes longer than a training step, the
+# accelerator waits. So measure each step alone, at the size that training uses.
+
+# %%
+small = sample.images(config.size)
+
+
+def milliseconds(settings: Augmentation, n: int = 100) -> float:
+    began = time.perf_counter()
+    for i in range(n):
+        augment(small[i % len(small)], settings, seed=0, epoch=0, index=i)
+    return 1000 * (time.perf_counter() - began) / n
+
+
+costs = {step: milliseconds(Augmentation(**{step: most[step]}, occasional=1.0)) for step in most}
+costs |= {f"all of {name!r}": milliseconds(Augmentation.preset(name)) for name in STRENGTHS}
+
+# %%
+figure, ax = plt.subplots(figsize=(6, 3.8))
+ax.barh(list(costs), list(costs.values()), color=["tab:blue"] * len(most) + ["tab:orange"] * len(STRENGTHS))
+ax.invert_yaxis()
+ax.set(xlabel="milliseconds an image, one core", title=f"Cost at {config.size} x {config.size} pixels")
+plt.show()
+
+# %%
+n, cost = len(data.train), costs[f"all of {config.augmentation!r}"]
+print(f"Preset {config.name!r} augments {config.augmentation!r}: {cost:.2f} ms an image,")
+print(f"so {n * cost / 1000:.1f} s of one core for an epoch of {n:,} images.")
+
+# %% [markdown]
+# What dominates is usually the grain, which needs a random number for every pixel, and the JPEG, which has to write and
+# read a file in memory. Both happen to a part of the images only (`occasional`), so the whole costs less than its parts.
+# The times are your machine's, measured a moment ago; nothing compares them.
+
+# %% [markdown]
+# ## Chance without a memory
+# Usually a random generator runs along: what the thousandth image gets depends on the 999 before. Interrupt the training,
+# resume it, and everything is different. Here chance has **no state**. It is computed from three numbers, the seed of the
+# run, the epoch and the index of the image, and from nothing else. The contract:
+
+# %% tags=["nbval-check-output"]
+strong = Augmentation.preset("strong")
+first = augment(image, strong, seed=1, epoch=4, index=7)
+for index in range(50):
+    augment(image, strong, seed=1, epoch=4, index=index)
+for seed, epoch, index in [(1, 4, 7), (2, 4, 7), (1, 5, 7), (1, 4, 8)]:
+    same = np.array_equal(first, augment(image, strong, seed=seed, epoch=epoch, index=index))
+    print(f"seed {seed}, epoch {epoch}, image {index}: same pixels as at first: {same}")
+
+# %% [markdown]
+# Fifty images were augmented in between, and the first comes out the same. Change any of the three numbers, and it does
+# not. That is why a run that Colab cuts off after six epochs ends with the same weights as one that was left alone
+# ([notebook 4](04_train.ipynb)), and why any image of any epoch can be drawn again when something looks wrong.
+#
+# The steps do not disturb one another either: each owns its random numbers. Switch one off, and the others stay as they
+# were. Here noise is switched off in a chain that ends with it:
+
+# %% tags=["nbval-check-output"]
+turn = Augmentation(rotation=30, brightness=0.2)
+with_noise = dataclasses.replace(turn, noise=8, occasional=1.0)
+plain = augment(image, turn, seed=1, epoch=0, index=0).astype(int)
+grainy = augment(image, with_noise, seed=1, epoch=0, index=0).astype(int)
+print("pixels differ:", not np.array_equal(plain, grainy))
+print("by grain alone, never by more than 60 gray levels:", bool(np.abs(plain - grainy).max() <= 60))
+
+# %% [markdown]
+# ## How strong?
+# Four strengths have names. Rows from `none` to `strong`, columns four epochs of the same image: what the model is shown
+# in place of one picture.
+
+# %%
+grid = [augment(image, Augmentation.preset(s), seed=0, epoch=e, index=3) for s in STRENGTHS for e in range(4)]
+titles = [f"{strength}, epoch {epoch}" for strength in STRENGTHS for epoch in range(4)]
+plots.plot_images(grid, titles, ncols=4, phantom=data.phantom)
+plt.show()
+
+# %% [markdown]
+# The rule for every row: **could a doctor still decide?** If not, the label that comes with the image has become a lie.
+# Here is the rule broken, one step at a time, far beyond the presets.
+
+# %%
+too_far = {"blur": dict(blur=15), "contrast": dict(contrast=0.95), "brightness": dict(brightness=0.8)}
+too_far |= {"border": dict(border=0.45), "translation": dict(translation=0.6)}
+pictures = [augment(image, Augmentation(**s, occasional=1), seed=11, epoch=1, index=0) for s in too_far.values()]
+plots.plot_images([image, *pictures], ["original", *(f"too much {step}" for step in too_far)], ncols=3, phantom=data.phantom)
+plt.show()
+
+# %% [markdown]
+# Where is the opacity now? Cut away, washed out or burnt to white; and yet the model would be told "pneumonia" and would
+# have to explain it by *something*. More is not better, then. In trials for this project, adding everything at once made
+# the result on new images worse than a few steps of medium strength; steps were therefore added one at a time.
+#
+# A claim that can be tested: the named strengths keep the picture recognisable. Exposure stays away from both ends of the
+# gray scale for most pixels, and the picture keeps its structure.
+
+# %%
+for strength in ("light", "medium"):
+    drawn = np.stack([augment(image, Augmentation.preset(strength), seed=0, epoch=e, index=0) for e in range(50)])
+    assert drawn.std(axis=(1, 2)).min() > 0.4 * image.std(), strength
+    assert (drawn == 255).mean() < 0.2, strength
+
+# %% [markdown]
+# ## A batch as the model sees it
+# Everything together: the order of an epoch, the augmentation, the right type. `training_batches` gives what `fit` gets,
+# the images, their targets, and a weight for each image that lets the three classes count the same.
+
+# %%
+targets = sample.targets(config.classes)
+batches = training_batches(
+    small, one_hot(targets, config.classes), class_balance(targets, config.classes),
+    Augmentation.preset(config.augmentation), batch_size=config.batch_size, seed=config.seed, first_epoch=0, epochs=1,
+)  # fmt: skip
+x, y, weights = (part.numpy() for part in next(iter(batches)))
+
+# %% [markdown]
+# The next contract is the interface of the whole library: raw gray values go in, as `float32`, with one channel. There is
+# no division by 255 that somebody could forget; rescaling lives in the model.
+
+# %% tags=["nbval-check-output"]
+print("images:", x.dtype, "as batch, height, width, channel:", x.shape == (config.batch_size, *2 * [config.size], 1))
+print("gray values from 0 to 255:", bool(x.min() >= 0 and 100 < x.max() <= 255))
+print("each target names one class:", bool((y.sum(axis=1) == 1).all()), "of", y.shape[1])
+print("all weights positive:", bool((weights > 0).all()))
+
+# %%
+titles = [config.class_names[i] for i in y.argmax(axis=1)]
+plots.plot_images(list(x[:12, ..., 0].astype(np.uint8)), titles[:12], ncols=6, phantom=data.phantom)
+plt.show()
+
+# %% [markdown]
+# Can you see what was done to each? You should be able to see *that* something was done, and still tell the lungs from
+# the heart.
+
+# %% [markdown]
+# ## Leave the settings behind
+# Training reads its strength from the preset; the file says in full what that means, so that a result can be explained
+# later.
+
+# %%
+chosen = Augmentation.preset(config.augmentation)
+settings = {"preset": config.name, "strength": config.augmentation, "settings": dataclasses.asdict(chosen)}
+home = environment().home
+home.mkdir(parents=True, exist_ok=True)
+(home / "augmentation.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+# %% tags=["nbval-check-output"]
+saved = json.loads((home / "augmentation.json").read_text())
+print("settings in the file are those of the preset:", Augmentation(**saved["settings"]) == chosen)
+print("steps that have a reason:", len(REASONS), "of", len(most))
+
+# %% [markdown]
+# ## What you have done
+# You have
+# - seen what makes pneumonia hard to see: low contrast, overlapping organs, blurred borders
+# - looked at each step of the augmentation on one image, with its reason and its cost
+# - checked that chance is repeatable: the same seed, epoch and image give the same pixels
+# - compared the strengths, found a step too far, and looked at a batch as the model sees it
+#
+# ## Three questions
+# 1. Why is the picture never turned upside down, while it is mirrored?
+# 2. Should validation images be augmented?
+# 3. Training was interrupted in the middle of epoch 6 and begins that epoch again. Which images does the model see
+#    changed differently from the first attempt?
+#
+# <details><summary>Answers</summary>
+#
+# 1. An augmentation should look like an image that could come. Mirrored chests occur (films are laid down the wrong way
+#    round), upside-down ones do not; learning to read them costs capacity and gives nothing.
+# 2. No: validation asks how the model does on images as they come. The *shifted* part of notebook 2 is no augmentation
+#    for training, but a fixed, second exam.
+# 3. None. Chance depends on seed, epoch and image alone, so the epoch repeats pixel for pixel.
+#
+# </details>
+
+# %% [markdown] tags=["next"]
