@@ -217,13 +217,14 @@ def load_dataset(source: str | os.PathLike[str] | None = None, *, config: Config
         >>> load_dataset("phantom").phantom
         True
     """
-    from pneumolib.data import download
-
     source = source if source is not None else environment().data
     if source == "phantom":
         return _phantom()
     if source not in (None, "kaggle"):
         return _from(Path(str(source)))
+
+    from pneumolib.data import download
+
     cached = download.find_cached()
     if cached is not None:
         return _from(cached, kind="kaggle")
