@@ -1,0 +1,1 @@
+"""Networks, augmentation, training, and the detector that comes out of it."""

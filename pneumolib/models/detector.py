@@ -1,0 +1,397 @@
+"""The detector: from an X-ray to a calibrated probability and a decision, without TensorFlow."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pneumolib
+from pneumolib import runtime
+from pneumolib.config import Config
+from pneumolib.data.images import load_square, square
+from pneumolib.errors import ArtifactError, ConfigError, DataError, DataNotFoundError
+from pneumolib.evaluation.calibration import OperatingPoint, apply_temperature
+from pneumolib.models import artifact
+from pneumolib.models.artifact import Manifest
+from pneumolib.models.light import LightModel
+from pneumolib.models.reference import InputCheck, check_images
+
+if TYPE_CHECKING:
+    import keras
+
+Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
+
+PARITY = 1e-5  # the light graph's and the Keras model's probabilities differ by no more
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A detector's answer to one picture.
+
+    `decision` is None where the picture was refused: `input` says why, and `probability` then means nothing.
+    `subtypes` splits the pneumonia into bacterial and viral; how well is unproven, so decide nothing by it.
+    """
+
+    path: str | None
+    probability: float  # calibrated P(pneumonia)
+    decision: str | None  # "pneumonia", "normal" or None
+    threshold: float
+    operating_point: str
+    subtypes: dict[str, float]
+    input: InputCheck
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as plain values for JSON."""
+        return {
+            "path": self.path,
+            "probability": self.probability,
+            "decision": self.decision,
+            "threshold": self.threshold,
+            "subtypes": dict(self.subtypes),
+            "input": {"ok": self.input.ok, "reason": self.input.reason},
+        }
+
+    def __str__(self) -> str:
+        name = f"{self.path}: " if self.path else ""
+        if not self.input.ok:
+            return f"{name}refused: {self.input.reason}"
+        return (
+            f"{name}{self.decision}, probability {self.probability:.3f} "
+            f"(threshold {self.threshold:.3f}, {self.operating_point})"
+        )
+
+
+class Detector:
+    """A trained network with all that its answers need; get one from `load_detector`, or from a training run.
+
+    It answers through ONNX Runtime, from any number of threads at once, and is not changed by anything that it does.
+    """
+
+    def __init__(self, manifest: Manifest, read: Callable[[str], bytes], *, threads: int | None = None) -> None:
+        self._manifest, self._read = manifest, read
+        self._light = LightModel(read(artifact.GRAPH), manifest.config.size, len(manifest.config.class_names), threads)
+
+    @property
+    def name(self) -> str:
+        """Architecture, size and preset in one word."""
+        return self._manifest.name
+
+    @property
+    def version(self) -> str:
+        """The version of pneumolib that made the detector."""
+        return self._manifest.version
+
+    @property
+    def config(self) -> Config:
+        """The settings it was trained with."""
+        return self._manifest.config
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of its classes, in the order of `predict_images`."""
+        return self._manifest.config.class_names
+
+    @property
+    def size(self) -> int:
+        """The side of the square image that it looks at, in pixels."""
+        return self._manifest.config.size
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by, so that probabilities are as sure as they should be."""
+        return self._manifest.temperature
+
+    @property
+    def operating_points(self) -> dict[str, OperatingPoint]:
+        """The thresholds it may decide by, by name, chosen on validation images."""
+        return dict(self._manifest.operating_points)
+
+    @property
+    def threshold(self) -> float:
+        """The threshold of the operating point ``balanced``."""
+        return self._manifest.operating_points["balanced"].threshold
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Where it comes from: data, versions, whether it saw phantoms only, the numbers it was accepted with."""
+        return dict(self._manifest.card)
+
+    @property
+    def threads(self) -> int:
+        """How many threads work on one call."""
+        return self._light.threads
+
+    def __repr__(self) -> str:
+        phantom = " PHANTOM: trained on synthetic X-rays only." if self._manifest.card.get("phantom") else ""
+        return (
+            f"Detector {self.name}: {', '.join(self.class_names)}; images of {self.size} x {self.size} pixels; "
+            f"pneumonia from a probability of {self.threshold:.3f} (balanced).{phantom}"
+        )
+
+    @overload
+    def predict(self, x: Source, *, operating_point: str = ...) -> Prediction: ...
+    @overload
+    def predict(self, x: list[Any] | tuple[Any, ...], *, operating_point: str = ...) -> list[Prediction]: ...
+    def predict(
+        self, x: Source | list[Any] | tuple[Any, ...], *, operating_point: str = "balanced"
+    ) -> Prediction | list[Prediction]:
+        """Return the answer to one picture, or a list of answers to a list of pictures.
+
+        Args:
+            x: the path or the bytes of an image file, an array uint8 ``[H, W]`` of gray values, or a list of those.
+            operating_point: which of `operating_points` decides.
+
+        Raises:
+            ImageError: a file is no image that pneumolib reads; the message names it.
+            DataError: an array is not uint8 ``[H, W]``.
+            ConfigError: there is no such operating point.
+
+        Examples:
+            >>> detector = load_detector("runs/first")                                # doctest: +SKIP
+            >>> print(detector.predict("x-ray.jpeg"))                                 # doctest: +SKIP
+            x-ray.jpeg: pneumonia, probability 0.973 (threshold 0.512, balanced)
+        """
+        if operating_point not in self._manifest.operating_points:
+            raise ConfigError(
+                f"The detector has no such operating point. Allowed: {', '.join(self._manifest.operating_points)}. "
+                f"Received: {operating_point!r}"
+            )
+        if not isinstance(x, list | tuple):
+            return self._predict([x], operating_point)[0]
+        return self._predict(x, operating_point) if x else []
+
+    def _predict(self, sources: Sequence[Source], operating_point: str) -> list[Prediction]:
+        images = np.stack([self._square(source) for source in sources])
+        threshold = self._manifest.operating_points[operating_point].threshold
+        answers = []
+        for source, p, check in zip(
+            sources, self.predict_images(images), check_images(images, self._manifest.reference), strict=True
+        ):
+            probability = float(1 - p[0])
+            decision = "pneumonia" if probability >= threshold else "normal"
+            answers.append(
+                Prediction(
+                    path=os.fspath(source) if isinstance(source, str | os.PathLike) else None,
+                    probability=probability,
+                    decision=decision if check.ok else None,
+                    threshold=threshold,
+                    operating_point=operating_point,
+                    subtypes={n: float(p[i]) for i, n in enumerate(self.class_names) if n in ("bacterial", "viral")},
+                    input=check,
+                )
+            )
+        return answers
+
+    def _square(self, source: Source) -> NDArray[np.uint8]:
+        if isinstance(source, np.ndarray):
+            if source.dtype != np.uint8 or source.ndim != 2 or not source.size:
+                raise DataError(
+                    "An X-ray given as an array must hold gray values 0 to 255 as uint8 [H, W]. "
+                    f"Received: {source.dtype} {list(source.shape)}"
+                )
+            return square(source, self.size)
+        if not isinstance(source, str | bytes | os.PathLike):
+            raise DataError(
+                "An X-ray is given as a path, as the bytes of an image file, or as a uint8 array [H, W]. "
+                f"Received: {type(source).__name__}"
+            )
+        return load_square(source, self.size)
+
+    def predict_images(self, images: NDArray[np.uint8], batch_size: int = 32) -> NDArray[np.float32]:
+        """Return calibrated P(class), float32 ``[N, C]``, of prepared images.
+
+        Args:
+            images: uint8 ``[N, S, S]``, with S the detector's `size`, as `ImageSet.images` gives them.
+            batch_size: how many go through the network at a time.
+
+        Raises:
+            DataError: wrong number type or shape.
+        """
+        return apply_temperature(self.logits(images, batch_size), self.temperature)
+
+    def probability(self, images: NDArray[np.uint8], batch_size: int = 32) -> NDArray[np.float32]:
+        """Return calibrated P(pneumonia), float32 ``[N]``, of prepared images uint8 ``[N, S, S]``."""
+        return 1 - self.predict_images(images, batch_size)[:, 0]
+
+    def logits(self, images: NDArray[np.uint8], batch_size: int = 32) -> NDArray[np.float32]:
+        """Return the network's logits, float32 ``[N, C]``, before any temperature, of images uint8 ``[N, S, S]``."""
+        return self._light.run(images, "logits", batch_size)
+
+    def features(self, images: NDArray[np.uint8], batch_size: int = 32) -> NDArray[np.float32]:
+        """Return the last feature map, float32 ``[N, h, w, K]``, of prepared images uint8 ``[N, S, S]``.
+
+        The logits are linear in its mean over space.
+        """
+        return self._light.run(images, "features", batch_size)
+
+    def keras_model(self) -> keras.Model:
+        """Return a new Keras model, uncompiled, for fine-tuning and gradients.
+
+        It takes float32 ``[B, S, S, 1]`` in 0..255 and gives P(class) before any temperature, equal within 1e-5 to
+        the softmax of `logits`.
+
+        Raises:
+            MissingExtraError: Keras is not installed.
+            ArtifactError: the weights are damaged, or do not fit the architecture.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        from pneumolib.models.resnet import build_model
+
+        content = self._read(artifact.WEIGHTS)
+        try:
+            arrays = load(content)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"The detector's weights are no safetensors: {error}") from error
+        model = build_model(self.config, precision="float32", pretrained=False)
+        _set_weights(model, arrays)
+        return model
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the detector into `folder`, whole or not at all; a detector that stands there is replaced.
+
+        Raises:
+            ArtifactError: `folder` holds something that is no detector.
+        """
+        files = {name: self._read(name) for name in self._manifest.files}
+        artifact.write_artifact(Path(folder), self._manifest, files)
+
+
+def load_detector(
+    folder: str | os.PathLike[str] | None = None, *, allow_phantom: bool = False, threads: int | None = None
+) -> Detector:
+    """Return the detector in `folder`, every byte of it checked before it is interpreted.
+
+    Args:
+        folder: where `Detector.save` or a training run put it; None takes the one that ships with the package.
+        allow_phantom: load one that was trained on synthetic X-rays, whose answers on real ones mean nothing.
+        threads: how many threads work on one call; None takes the cores of this machine, at most four.
+
+    Raises:
+        DataNotFoundError: there is no detector.
+        ArtifactError: it is damaged, altered, of a later version, or a phantom that was not asked for.
+    """
+    found = _find(folder)
+    manifest = artifact.read_manifest(found)
+    if manifest.card.get("phantom") and not allow_phantom:
+        raise ArtifactError(
+            "This detector was trained on synthetic X-rays (phantoms): on real ones its answers mean nothing. "
+            f"To use it all the same, call load_detector(..., allow_phantom=True). Received: {found}"
+        )
+    # Looked at now, though only keras_model() reads it, so that a damaged detector is known at once.
+    artifact.read_file(found, manifest, artifact.WEIGHTS)
+    return Detector(manifest, partial(artifact.read_file, found, manifest), threads=threads)
+
+
+def make_detector(
+    model: keras.Model,
+    config: Config,
+    *,
+    name: str,
+    temperature: float,
+    operating_points: Mapping[str, OperatingPoint],
+    reference: Mapping[str, Any],
+    card: Mapping[str, Any],
+) -> Detector:
+    """Return the detector that answers as `model` does; the light graph is written and compared with Keras.
+
+    Args:
+        model: trained, as `build_model` gave it for `config`; weights of any precision become float32.
+        config: the settings it was built with.
+        name: what reports call it.
+        temperature: as `fit_temperature` gives it.
+        operating_points: as `choose_operating_points` gives them, ``balanced`` among them.
+        reference: as `fit_reference` gives it.
+        card: plain values to keep with it; ``phantom`` (bool) marks a detector that has seen synthetic X-rays only.
+
+    Raises:
+        DataError: the weights are not finite, or `model` is not what `config` describes.
+        ArtifactError: a value is out of range, or the light graph and the Keras model differ.
+    """
+    from safetensors.numpy import save
+
+    from pneumolib.models.onnx_graph import to_onnx
+    from pneumolib.models.resnet import build_model
+
+    weights = {variable.path: _to_numpy(variable) for variable in model.weights}
+    if not all(np.isfinite(array).all() for array in weights.values()):
+        raise DataError("The model's weights are not finite: its training has diverged. Lower the learning rate.")
+    exact = build_model(config, precision="float32", pretrained=False)
+    try:
+        _set_weights(exact, weights)
+    except ArtifactError as error:
+        raise DataError(f"The model is not the one that its config describes. {error}") from error
+    files = {artifact.GRAPH: to_onnx(exact), artifact.WEIGHTS: save(dict(sorted(weights.items())))}
+    manifest = Manifest(
+        name=name,
+        version=pneumolib.__version__,
+        config=config,
+        temperature=temperature,
+        operating_points=dict(operating_points),
+        reference=dict(reference),
+        card=dict(card),
+        files=artifact.describe_files(files),
+    )
+    # Through JSON, so that what was just made is what a load will give.
+    detector = Detector(artifact.parse_manifest(manifest.to_json()), files.__getitem__)
+    _require_parity(detector, exact)
+    return detector
+
+
+def _find(folder: str | os.PathLike[str] | None) -> Path:
+    if folder is None:
+        bundled = Path(str(importlib.resources.files(pneumolib))) / "weights"
+        if not (bundled / artifact.MANIFEST).exists():
+            raise DataNotFoundError(
+                f"pneumolib {pneumolib.__version__} ships without a detector. Train one (pneumolib train --help) and "
+                "pass its folder: load_detector(FOLDER), or --detector FOLDER on the command line."
+            )
+        return bundled
+    for candidate in (Path(folder), Path(folder) / "detector"):
+        if any((candidate / name).exists() for name in (artifact.MANIFEST, artifact.GRAPH, artifact.WEIGHTS)):
+            return candidate
+    raise DataNotFoundError(
+        "There is no detector there. Allowed: the folder of a detector (with manifest.json), or the folder of a "
+        f"finished run. Received: {os.fspath(folder)}"
+    )
+
+
+def _set_weights(model: keras.Model, arrays: Mapping[str, NDArray[Any]]) -> None:
+    wanted = {variable.path: variable for variable in model.weights}
+    shapes = {path: tuple(variable.shape) for path, variable in wanted.items()}
+    if {path: tuple(array.shape) for path, array in arrays.items()} != shapes:
+        odd = sorted(p for p in {*shapes, *arrays} if p not in arrays or shapes.get(p) != tuple(arrays[p].shape))
+        raise ArtifactError(
+            f"The weights do not fit the architecture {model.name}: {len(odd)} are missing, too many or of another "
+            f"shape, the first is {odd[0]}."
+        )
+    for path, array in arrays.items():
+        if array.dtype != np.float32:
+            raise ArtifactError(f"Weights are stored as float32. Received: {array.dtype} for {path}")
+        wanted[path].assign(array)
+
+
+def _require_parity(detector: Detector, exact: keras.Model) -> None:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (4, 8, 8), dtype=np.uint8)
+    images = np.stack([square(image, detector.size) for image in coarse])
+    with runtime.quiet():
+        expected = _to_numpy(exact(images[..., None].astype(np.float32), training=False))
+    difference = float(np.abs(apply_temperature(detector.logits(images), 1.0) - expected).max())
+    if not difference <= PARITY:
+        raise ArtifactError(
+            f"The light graph and the Keras model differ by {difference:.2g} in a probability; {PARITY:g} is allowed."
+        )
+
+
+def _to_numpy(tensor: Any) -> NDArray[np.float32]:
+    return np.asarray(runtime.keras().ops.convert_to_numpy(tensor), np.float32)
