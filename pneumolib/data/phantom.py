@@ -24,12 +24,12 @@ import numpy as np
 from pneumolib.data.radiograph import SUBTYPES, check, draw
 from pneumolib.errors import DataError
 
-__all__ = ["COMMENT", "MARKER", "SUBTYPES", "draw", "make_phantom"]
+__all__ = ["COMMENT", "MARKER", "SUBTYPES", "VERSION", "draw", "make_phantom"]
 
 MARKER = "phantom.json"  # stands beside train/, val/ and test/: a folder that holds it holds no real X-ray
 COMMENT = b"PHANTOM: synthetic image, not a patient"  # in every JPEG, so that a file that travels alone still says so
 
-_VERSION = 1  # raise it when the drawing changes, so that no cached phantom of an older drawing is taken
+VERSION = 1  # raise it when the drawing changes: it belongs in the name of a cached phantom, and is in the marker
 
 
 def make_phantom(
@@ -76,7 +76,7 @@ def make_phantom(
     folder = Path(folder)
     parameters = {
         "phantom": True,
-        "version": _VERSION,
+        "version": VERSION,
         "n_train": n_train,
         "n_val": n_val,
         "n_test": n_test,
