@@ -63,10 +63,13 @@ class ImageSet:
         return iter(self.records)
 
     def __repr__(self) -> str:
+        return f"ImageSet({'PHANTOM ' if self.phantom else ''}{self.name}: {self.summary()})"
+
+    def summary(self) -> str:
+        """Return the counts by subtype and of patients, in words."""
         subtypes = [r.subtype for r in self.records]
         counts = ", ".join(f"{subtypes.count(s)} {s}" for s in dict.fromkeys([*CLASSES, *subtypes]) if s in subtypes)
-        phantom = "PHANTOM " if self.phantom else ""
-        return f"ImageSet({phantom}{self.name}: {counts or 'empty'}; {len(set(self.patients))} patients)"
+        return f"{counts}; {len(set(self.patients))} patients" if counts else "empty"
 
     @property
     def location(self) -> str:
@@ -196,7 +199,7 @@ class Dataset:
         title = "PHANTOM: synthetic X-rays" if self.phantom else self.card.title
         rows = [f"{title} ({self.kind}: {self.location})"]
         for name, part in self.parts().items():
-            rows.append(f"  {name:<6}{repr(part).removeprefix('ImageSet(').removesuffix(')') if len(part) else 'empty'}")
+            rows.append(f"  {name:<6}{part.summary()}")
         return "\n".join(rows)
 
 

@@ -1,0 +1,205 @@
+"""The one door for pixels: whatever reads an X-ray, in training or in service, reads it here.
+
+JPEG, PNG, TIFF, BMP and WebP come in, from bytes or a path, and leave as uint8 ``[H, W]``. What is not read is refused
+with an `ImageError` that says what is wrong, what is allowed and what came; nothing is guessed:
+
+- The format is told by the content, not by the name; other formats are not even tried.
+- Bytes are limited before reading, pixels before decoding. Files of several frames are refused.
+- EXIF orientation is applied. Colour becomes luminance (ITU-R 601); CMYK and palettes go through RGB.
+- Transparent pixels are laid on black, as an X-ray's background is.
+- 16-bit gray keeps its order: values are scaled from the range that the file declares to hold (TIFF's
+  ``MaxSampleValue``; PNG's 16 bits) to 0..255. A file whose values stay below 4096 is read as 12 bits, the depth of
+  radiographic detectors, because scaling it by 16 bits would leave it almost black. Floating point is refused: its
+  range is not declared.
+
+JPEG files are decoded by Pillow, at a reduced scale where only a small square is wanted: ``benchmarks/decoding.py``
+compares it with other decoders, and no other is so much faster that it earns a second decoder its place.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pneumolib.errors import DataError, DataNotFoundError, ImageError, ImageTooLargeError
+
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+_READ_AS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP")  # MPO is how some cameras mark a JPEG with a preview
+_ALLOWED = "JPEG, PNG, TIFF, BMP or WebP"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a file and an image may be; what exceeds them is refused before it is decoded."""
+
+    max_bytes: int = 64 * 2**20  # the largest X-ray of the data set has under 3 MB
+    max_pixels: int = 64_000_000  # a digital radiograph has up to about 18 million
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def decode(
+    source: bytes | str | os.PathLike[str], *, at_least: int | None = None, limits: Limits = DEFAULT_LIMITS
+) -> NDArray[np.uint8]:
+    """Return the image as gray values, uint8 ``[H, W]``.
+
+    Args:
+        source: the file's bytes, or its path.
+        at_least: if given, a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
+            keep that many pixels.
+        limits: on bytes and pixels.
+
+    Raises:
+        DataNotFoundError: there is no file at the path.
+        ImageTooLargeError: a limit is exceeded.
+        ImageError: the file is empty, truncated, of another format or kind; the message says which.
+
+    Examples:
+        >>> png = io.BytesIO()
+        >>> Image.new("L", (4, 3), 200).save(png, "PNG")
+        >>> decode(png.getvalue()).shape
+        (3, 4)
+    """
+    content, name = _read(source, limits)
+    try:
+        with warnings.catch_warnings():
+            # A decoder that warns (of a bomb, of damaged metadata) is no reason to print on a user's screen; our own
+            # limits are stricter than Pillow's.
+            warnings.simplefilter("ignore")
+            return _decode(content, at_least, limits)
+    except ImageError as error:
+        raise type(error)(f"{name}: {error}") from error.__cause__
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: {_foreign(content)}") from None
+    except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error and others
+        raise ImageError(
+            f"{name}: the file is damaged or cut off ({error}). Allowed: whole {_ALLOWED} files. "
+            f"Received: {len(content):,} bytes"
+        ) from error
+
+
+def square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return `image` stretched to a square, uint8 ``[size, size]``, with antialiasing when it shrinks.
+
+    Stretched, not cropped or padded: in this data set the aspect ratio tells the class.
+
+    Raises:
+        DataError: the image is not uint8 ``[H, W]``, or size is less than 1.
+    """
+    if image.dtype != np.uint8 or image.ndim != 2 or not image.size or size < 1:
+        raise DataError(
+            f"A square is made of uint8 [H, W] and a size of 1 or more. "
+            f"Received: {image.dtype} {list(image.shape)}, size {size!r}"
+        )
+    if image.shape == (size, size):
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def load_square(
+    source: bytes | str | os.PathLike[str], size: int, *, limits: Limits = DEFAULT_LIMITS
+) -> NDArray[np.uint8]:
+    """Return the image in `source` as the square that the model takes, uint8 ``[size, size]``; raises as `decode` does.
+
+    A large JPEG is decoded at a reduced scale that still has twice the pixels wanted, so that the antialiasing of the
+    stretch decides the result, not the decoder.
+    """
+    return square(decode(source, at_least=2 * size, limits=limits), size)
+
+
+def _read(source: bytes | str | os.PathLike[str], limits: Limits) -> tuple[bytes, str]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        content, name = bytes(source), "image"
+        size = len(content)
+    elif isinstance(source, str | os.PathLike):
+        path, name = Path(source), str(source)
+        if not path.is_file():
+            what = "is a folder, not a file" if path.is_dir() else "no such file"
+            raise DataNotFoundError(f"{name}: {what}. Allowed: the path of a {_ALLOWED} file.")
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= limits.max_bytes else b""
+    else:
+        raise DataError(f"An image is given as bytes or as a path. Received: {type(source).__name__}")
+    if size > limits.max_bytes:
+        raise ImageTooLargeError(
+            f"{name}: the file is too large. Allowed: {limits.max_bytes:,} bytes. Received: {size:,} bytes"
+        )
+    if not size:
+        raise ImageError(f"{name}: the file is empty. Allowed: {_ALLOWED}. Received: 0 bytes")
+    return content, name
+
+
+def _decode(content: bytes, at_least: int | None, limits: Limits) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(content), formats=_READ_AS) as picture:
+        width, height = picture.size
+        if width * height > limits.max_pixels:
+            raise ImageTooLargeError(
+                f"the image is too large. Allowed: {limits.max_pixels:,} pixels. Received: {width} x {height}"
+            )
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1 and picture.format != "MPO":
+            raise ImageError(f"the file holds several images. Allowed: one. Received: {frames}")
+        if picture.format in ("JPEG", "MPO") and at_least is not None and min(width, height) > at_least:
+            # Pillow takes the smallest scale whose sides are at least those asked for.
+            ratio = at_least / min(width, height)
+            picture.draft(None, (round(width * ratio), round(height * ratio)))
+        declared = _declared_maximum(picture)
+        picture.load()
+        turned = ImageOps.exif_transpose(picture)
+        return _gray(turned if turned is not None else picture, declared)
+
+
+def _declared_maximum(picture: Image.Image) -> int | None:
+    """The largest value that a TIFF says its samples take (tag 281), where it says so."""
+    tags: Any = getattr(picture, "tag_v2", None)
+    value = tags.get(281) if tags is not None else None
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    return int(value) if isinstance(value, int) and value > 0 else None
+
+
+def _gray(picture: Image.Image, declared: int | None) -> NDArray[np.uint8]:
+    mode = picture.mode
+    if mode == "L":
+        return np.asarray(picture)
+    if mode.startswith("I"):
+        return _from_deep(np.asarray(picture).astype(np.int64), declared)
+    if mode == "F":
+        raise ImageError("the file holds floating-point values, whose range is not declared. Allowed: 8 or 16 bits")
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        colour = picture.convert("RGBA")
+        black = Image.new("RGBA", colour.size, (0, 0, 0, 255))
+        return np.asarray(Image.alpha_composite(black, colour).convert("L"))
+    return np.asarray(picture.convert("RGB").convert("L") if mode not in ("RGB", "1") else picture.convert("L"))
+
+
+def _from_deep(values: NDArray[np.int64], declared: int | None) -> NDArray[np.uint8]:
+    """Scale integers deeper than 8 bits to 0..255; see the module's docstring for the rule."""
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ImageError(
+            f"the file holds integers beyond 16 bits. Allowed: 0 to 65535. Received: values from {low} to {high}"
+        )
+    if declared is not None and declared >= high:
+        top = declared
+    else:
+        top = 4095 if high < 4096 else 65535
+    return ((values * 255 + top // 2) // top).astype(np.uint8)
+
+
+def _foreign(content: bytes) -> str:
+    if content[128:132] == b"DICM":
+        return f"the file is DICOM, which this version does not read. Allowed: {_ALLOWED}"
+    start = content[:8].decode("latin-1")
+    if content[:2] == b"\xff\xd8" or content[:8] == b"\x89PNG\r\n\x1a\n":
+        return f"the file's header is damaged. Allowed: whole {_ALLOWED} files. Received: {len(content):,} bytes"
+    return f"the file is no image of a format that is read. Allowed: {_ALLOWED}. Received: a file that starts {start!r}"
