@@ -79,6 +79,11 @@ class Split:
         rows = [(r.name, part, r.patient, r.subtype) for part, images in self.parts().items() for r in images.records]
         return pd.DataFrame(rows, columns=["name", "part", "patient", "subtype"])
 
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits of which images are in which part."""
+        parts = " ".join(f"{name}:{part.fingerprint()}" for name, part in self.parts().items())
+        return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `table` as CSV."""
         self.table().to_csv(path, index=False)
