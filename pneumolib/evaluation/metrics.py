@@ -1,8 +1,8 @@
 """Measures of a binary classifier, each with an interval from resampled patients.
 
-All functions take the truth ``y_true`` (bool or 0/1 [N], True = pneumonia) and the probability ``p`` of pneumonia (float
-[N] in 0..1). An image counts as called pneumonia where ``p >= threshold``. A measure that the data leaves undefined, such
-as the AUC of a set with one class, is ``nan`` as a number, and ``None`` in the place of an `Interval`.
+All functions take the truth ``y_true`` (bool or 0/1 [N], True = pneumonia) and the probability ``p`` of pneumonia
+(float [N] in 0..1). An image counts as called pneumonia where ``p >= threshold``. A measure that the data leaves
+undefined, such as the AUC of a set with one class, is ``nan`` as a number, and ``None`` in the place of an `Interval`.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def bootstrap(
     """Return each of `METRICS` with its confidence interval from resampled patients; None where it is undefined.
 
     Images of one patient resemble each other, so whole patients are drawn with replacement (the cluster bootstrap:
-    Davison & Hinkley, 1997, section 3.8), from those with and those without pneumonia apart, so that both classes are in
+    Davison & Hinkley, 1997, section 3.8), from those with and without pneumonia apart, so that both classes are in
     every resample. The interval is that of the percentiles, with two exceptions. Where accuracy, sensitivity or
     specificity is exactly 0 or 1, resampling cannot vary it, and Wilson's interval over patients takes its place. The
     calibration error grows with the noise of resampling, so its percentiles are reflected about the value (the basic
