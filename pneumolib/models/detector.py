@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.resources
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -22,7 +21,8 @@ from pneumolib.evaluation.calibration import OperatingPoint, apply_temperature
 from pneumolib.models import artifact
 from pneumolib.models.artifact import Manifest
 from pneumolib.models.light import LightModel
-from pneumolib.models.reference import InputCheck, check_images
+from pneumolib.models.prediction import Prediction
+from pneumolib.models.reference import check_images
 
 if TYPE_CHECKING:
     import keras
@@ -30,43 +30,6 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 
 PARITY = 1e-5  # the light graph's and the Keras model's probabilities differ by no more
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A detector's answer to one picture.
-
-    `decision` is None where the picture was refused: `input` says why, and `probability` then means nothing.
-    `subtypes` splits the pneumonia into bacterial and viral; how well is unproven, so decide nothing by it.
-    """
-
-    path: str | None
-    probability: float  # calibrated P(pneumonia)
-    decision: str | None  # "pneumonia", "normal" or None
-    threshold: float
-    operating_point: str
-    subtypes: dict[str, float]
-    input: InputCheck
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the answer as plain values for JSON."""
-        return {
-            "path": self.path,
-            "probability": self.probability,
-            "decision": self.decision,
-            "threshold": self.threshold,
-            "subtypes": dict(self.subtypes),
-            "input": {"ok": self.input.ok, "reason": self.input.reason},
-        }
-
-    def __str__(self) -> str:
-        name = f"{self.path}: " if self.path else ""
-        if not self.input.ok:
-            return f"{name}refused: {self.input.reason}"
-        return (
-            f"{name}{self.decision}, probability {self.probability:.3f} "
-            f"(threshold {self.threshold:.3f}, {self.operating_point})"
-        )
 
 
 class Detector:

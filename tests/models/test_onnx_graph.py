@@ -1,0 +1,83 @@
+"""The light graph: the same numbers as Keras for every architecture, and a refusal of what it cannot express."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from pneumolib import runtime
+from pneumolib.config import Config
+from pneumolib.errors import DataError
+from pneumolib.models.light import LightModel
+from pneumolib.models.onnx_graph import to_onnx
+from pneumolib.models.resnet import build_model
+
+if TYPE_CHECKING:
+    import keras
+
+
+def trained_like(config: Config) -> keras.Model:
+    """A network whose normalisation layers hold statistics as training leaves them, so that none is the identity."""
+    rng = np.random.default_rng(1)
+    model = build_model(config, precision="float32")
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            n = layer.gamma.shape
+            means, variances = rng.normal(0, 0.1, n), rng.uniform(1, 2, n)
+            layer.set_weights([rng.uniform(0.5, 1, n), rng.normal(0, 0.1, n), means, variances])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size"),
+    # Odd sides and sides that 32 does not divide try the padding: TensorFlow puts the odd pixel at the end.
+    [("resnet18", 64), ("resnet18", 67), ("resnet34", 50), ("resnet50", 33), ("resnet50v2", 46)],
+)
+def test_the_graph_gives_logits_and_features_of_the_keras_model(architecture: str, size: int) -> None:
+    model = trained_like(Config(architecture=architecture, size=size, width=8, dropout=0.3))  # type: ignore[arg-type]
+    images = np.random.default_rng(0).integers(0, 256, (3, size, size), dtype=np.uint8)
+    parts = [model.get_layer("logits").output, model.get_layer("features").output, model.output]
+    both = runtime.keras().Model(model.input, parts)
+    logits, features, probabilities = (
+        np.asarray(v) for v in both(images[..., None].astype(np.float32), training=False)
+    )
+    assert np.ptp(probabilities, axis=0).max() > 1e-4, "the images must not all look alike to the network"
+
+    light = LightModel(to_onnx(model), size, 3, threads=1)
+
+    assert light.run(images).shape == (3, 3)
+    np.testing.assert_allclose(light.run(images), logits, atol=1e-5)
+    np.testing.assert_allclose(light.run(images, "features"), features, atol=1e-4)
+
+
+def test_the_logits_are_linear_in_the_mean_of_the_features() -> None:
+    model = trained_like(Config.preset("ci"))
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64), dtype=np.uint8)
+    light = LightModel(to_onnx(model), 64, 3, threads=1)
+    kernel, bias = model.get_layer("logits").get_weights()
+    by_hand = light.run(images, "features").mean(axis=(1, 2)) @ kernel + bias
+    np.testing.assert_allclose(light.run(images), by_hand, atol=1e-5)
+
+
+def test_the_same_weights_give_the_same_bytes() -> None:
+    model = build_model(Config.preset("ci"), precision="float32")
+    assert to_onnx(model) == to_onnx(model)
+
+
+@pytest.mark.parametrize("case", ["kind", "activation", "groups"])
+def test_what_cannot_be_expressed_is_refused_by_name(case: str) -> None:
+    keras = runtime.keras()
+    layers = keras.layers
+    odd = {
+        "kind": lambda: layers.LayerNormalization(name="odd"),
+        "activation": lambda: layers.Activation("gelu", name="odd"),
+        "groups": lambda: layers.Conv2D(4, 3, groups=2, name="odd"),
+    }[case]()
+    image = keras.Input((32, 32, 1), name="image")
+    x = layers.Conv2D(4, 3, name="first")(image)
+    x = layers.Activation("linear", name="features")(odd(x))
+    x = layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(x))
+    with pytest.raises(DataError, match="Received: .*odd"):
+        to_onnx(keras.Model(image, x))
