@@ -165,7 +165,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     # Tiny: shows that everything runs, proves nothing about accuracy.
     "ci": dict(
-        size=64, architecture="resnet18", width=8, augmentation="light", epochs=6, batch_size=32, phantom_allowed=True
+        size=64, architecture="resnet18", width=8, augmentation="light", epochs=12, batch_size=16,
+        average_weights=0.9, phantom_allowed=True,
     ),
 }
 

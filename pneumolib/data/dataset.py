@@ -241,14 +241,14 @@ def load_dataset(source: str | os.PathLike[str] | None = None, *, config: Config
 
 
 def _phantom() -> Dataset:
-    from pneumolib.data.phantom import make_phantom
+    from pneumolib.data.phantom import VERSION, make_phantom
 
-    return _from(make_phantom(environment().cache / "phantom"), kind="phantom")
+    return _from(make_phantom(environment().cache / f"phantom-{VERSION}"))
 
 
 def _from(path: Path, kind: str | None = None) -> Dataset:
     source = open_source(path)
-    kind = kind or ("phantom" if _is_phantom(path) else "folder" if path.is_dir() else "zip")
+    kind = "phantom" if source.phantom else kind or ("folder" if path.is_dir() else "zip")
     records: dict[str, list[Record]] = {split: [] for split in SPLITS}
     for name, size in source.names().items():
         split, folder, file = name.split("/")
@@ -257,6 +257,3 @@ def _from(path: Path, kind: str | None = None) -> Dataset:
     parts = {s: ImageSet(tuple(records[s]), source, name=s, phantom=kind == "phantom") for s in SPLITS}
     return Dataset(**parts, source=source, kind=kind)
 
-
-def _is_phantom(path: Path) -> bool:
-    return path.is_dir() and any((folder / "phantom.json").is_file() for folder in (path, *path.glob("*/")))

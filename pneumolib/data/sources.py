@@ -13,6 +13,7 @@ from pneumolib.data.card import LABELS, SPLITS
 from pneumolib.errors import DataError, DataNotFoundError, ImageTooLargeError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+PHANTOM_MARKER = "phantom.json"  # stands in a folder of synthetic X-rays
 # A file beyond this is no X-ray of this set (its largest is under 3 MB); a zip entry may claim any size.
 MAX_FILE_BYTES = 64 * 2**20
 
@@ -21,6 +22,7 @@ class Source(Protocol):
     """Where image files are read from: names relative to the data set's root, ``train/NORMAL/…``."""
 
     location: str
+    phantom: bool  # the images are synthetic: the phantom's marker stands beside train/ and test/
 
     def names(self) -> dict[str, int]:
         """Return each image's name and its size in bytes, sorted by name."""
@@ -44,6 +46,7 @@ class FolderSource:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.location = str(path)
+        self.phantom = False
         top = Path(path)
         if not top.is_dir():
             raise DataNotFoundError(f"There is no folder at that path. Received: {path}")
@@ -51,9 +54,10 @@ class FolderSource:
         for folder, folders, files in os.walk(top):
             folders[:] = sorted(f for f in folders if not _ignored(f))
             for file in files:
+                full = Path(folder, file)
                 if file.lower().endswith(SUFFIXES) and not _ignored(file):
-                    full = Path(folder, file)
                     found[full.relative_to(top).as_posix()] = (full, full.stat().st_size)
+                self.phantom |= file == PHANTOM_MARKER
         self._files = {name: found[original] for name, original in _below_root(found, self.location).items()}
 
     def names(self) -> dict[str, int]:
@@ -84,6 +88,7 @@ class ZipSource:
         self._local = threading.local()
         try:
             with zipfile.ZipFile(self._path) as archive:
+                self.phantom = any(PurePosixPath(name).name == PHANTOM_MARKER for name in archive.namelist())
                 sizes = {
                     info.filename: info.file_size
                     for info in archive.infolist()
