@@ -44,9 +44,9 @@ plt.rcParams["figure.dpi"] = 80
 # %% [markdown]
 # ## What an X-ray shows
 # An X-ray image is a shadow. The rays leave the tube, pass through the child and blacken the detector behind it.
-# **Air** lets them through and comes out dark; **water**, and so blood, muscle and heart, holds back a part and comes out
-# gray; **bone** holds back most and comes out bright. All that lies along one ray falls onto one pixel: the picture has
-# no depth, and organs overlap.
+# **Air** lets them through and comes out dark; **water**, and so blood, muscle and heart, holds back a part and comes
+# out gray; **bone** holds back most and comes out bright. All that lies along one ray falls onto one pixel: the picture
+# has no depth, and organs overlap.
 #
 # Before any real image, a map. The chest below is *drawn*: it comes from pneumolib's **phantom**, a program that draws
 # synthetic X-rays. Because it is drawn, we know where everything is.
@@ -70,9 +70,9 @@ plt.show()
 
 # %% [markdown]
 # ## What pneumonia changes
-# In pneumonia a part of the lung fills with fluid. Where air was, there is water now, so what was dark turns **bright**:
-# radiologists say *opacity*. Here is one drawn child three times: healthy, with the kind of opacity that is typical of
-# bacteria, and with the kind that is typical of viruses.
+# In pneumonia a part of the lung fills with fluid. Where air was, there is water now, so what was dark turns
+# **bright**: radiologists say *opacity*. Here is one drawn child three times: healthy, with the kind of opacity that is
+# typical of bacteria, and with the kind that is typical of viruses.
 
 # %%
 kinds = ("normal", "bacterial", "viral")
@@ -86,8 +86,8 @@ plt.show()
 # - **Viral**, as in the text book: streaks and small patches on *both* sides, thickest near the middle.
 #
 # Now forget half of it. Real images are darker, fainter and more crooked than drawings; the two kinds overlap; doctors
-# decide with fever, breathing, blood and history in hand, and not by the picture alone. **What this series builds is for
-# learning and research. It is no medical device, and nobody is diagnosed by it.**
+# decide with fever, breathing, blood and history in hand, and not by the picture alone. **What this series builds is
+# for learning and research. It is no medical device, and nobody is diagnosed by it.**
 
 # %% [markdown]
 # ## The card
@@ -99,20 +99,20 @@ print(pn.CARD)
 
 # %% [markdown]
 # Three lines deserve a second look. *Who*: small children of one hospital, so that nothing measured here holds for
-# adults or elsewhere. *How many*: three pneumonias for each healthy child in `train`, fewer in `test`. And the *defects*:
-# known ones, printed where everyone sees them. [Notebook 2](02_explore.ipynb) measures them.
+# adults or elsewhere. *How many*: three pneumonias for each healthy child in `train`, fewer in `test`. And the
+# *defects*: known ones, printed where everyone sees them. [Notebook 2](02_explore.ipynb) measures them.
 #
 # Cells like the next one are contracts: what they print is compared whenever the project is tested.
 
 # %% tags=["nbval-check-output"]
 for split, classes in pn.CARD.counts.items():
     print(f"{split:6}", *(f"{name} {n:5,}" for name, n in classes.items()))
-print("total ", f"{sum(n for classes in pn.CARD.counts.values() for n in classes.values()):,}")
+print("total ", f"{pn.CARD.n_images:,}")
 
 # %% [markdown]
-# The parts are called *training*, *validation* and *test*. A model learns from the first, its settings are chosen on the
-# second, and the third is opened once, at the very end, to see what came of it. Sixteen images to choose on: remember
-# that number.
+# The parts are called *training*, *validation* and *test*. A model learns from the first, its settings are chosen on
+# the second, and the third is opened once, at the very end, to see what came of it. Sixteen images to choose on:
+# remember that number.
 
 # %% [markdown]
 # ## Get the data
@@ -145,27 +145,26 @@ print(data.counts())
 
 # %% [markdown]
 # ## Verify it
-# Downloads break, zips are repacked, somebody deletes "the bad ones". So compare what is here with the card: which files
-# are missing, which are unknown, which cannot be decoded, which are the same file twice? With `deep=True` every image is
-# opened; that takes a while on the real set, so here only phantoms get it.
+# Downloads break, zips are repacked, somebody deletes "the bad ones". So compare what is here with the card: which
+# files are missing, which are unknown, which cannot be decoded, which are the same file twice? With `deep=True` every
+# image is opened; that takes a while on the real set, so here only phantoms get it.
 
 # %%
 verification = data.verify(deep=data.phantom)
 print(verification)
 
 # %% [markdown]
-# A copy that is not whole is *reported*, not refused: a part is enough for many purposes, as long as nobody takes it for
-# the whole. What to make of the report, in a sentence:
+# A copy that is not whole is *reported*, not refused: a part is enough for many purposes, as long as nobody takes it
+# for the whole. What to make of the report, in a sentence:
 
 # %%
 found = sum(len(part) for part in (data.train, data.val, data.test))
-known = sum(n for classes in pn.CARD.counts.values() for n in classes.values())
 if data.phantom:
     print(f"PHANTOM: {found:,} drawn images. The card describes the real data set, so the counts cannot match.")
 elif pn.CARD.counts_match(data.counts()):
     print(f"All {found:,} images of the card are here, in the right numbers.")
 else:
-    print(f"A partial copy: {found:,} of {known:,} images. Good to work with; results are not those of the whole set.")
+    print(f"A partial copy: {found:,} of {pn.CARD.n_images:,} images. Results from it are not those of the whole set.")
 
 # %% [markdown]
 # **Duplicates** are the finding to think about. The same file twice in `train` counts double, no more. The same file in
@@ -180,8 +179,8 @@ assert not verification.unreadable, f"{len(verification.unreadable)} files canno
 # %% [markdown]
 # ## Read the names
 # The labels are the folders: `NORMAL` and `PNEUMONIA`. The *names* say more. They tell bacterial from viral, and they
-# number the patients. One trap waits there: `person80_bacteria` and `person80_virus` are two different children, because
-# the bacterial and the viral files were numbered separately.
+# number the patients. One trap waits there: `person80_bacteria` and `person80_virus` are two different children,
+# because the bacterial and the viral files were numbered separately.
 
 # %% tags=["nbval-check-output"]
 for folder, name in [
@@ -211,11 +210,11 @@ plots.plot_images(images, titles, ncols=3, phantom=data.phantom)
 plt.show()
 
 # %% [markdown]
-# Take your time. Cover the titles with your hand: could you tell the rows apart? Compare how dark the lungs are, whether
-# you can follow the edge of the heart all the way down, whether the diaphragm is a clear line. Look also at what should
-# *not* matter and still differs: how much of the arms and the belly is in the picture, letters near the edge, how the
-# child lies. A program sees all of that, too, and does not know what matters. [Notebook 3](03_augment.ipynb) is about
-# telling it.
+# Take your time. Cover the titles with your hand: could you tell the rows apart? Compare how dark the lungs are,
+# whether you can follow the edge of the heart all the way down, whether the diaphragm is a clear line. Look also at
+# what should *not* matter and still differs: how much of the arms and the belly is in the picture, letters near the
+# edge, how the child lies. A program sees all of that, too, and does not know what matters. [Notebook
+# 3](03_augment.ipynb) is about telling it.
 
 # %% [markdown]
 # What does the computer get? A table of numbers: one gray value, 0 (black) to 255 (white), for each pixel. Files may be
@@ -226,18 +225,19 @@ plt.show()
 arrays = [data.train.image(i) for i in picked]
 print("types of array:", {str(array.dtype) for array in arrays})
 print("axes:", {array.ndim for array in arrays})
-print("gray values within 0 and 255:", all(0 <= a.min() and a.max() <= 255 for a in arrays))
+print("gray values within 0 and 255:", all(a.min() >= 0 and a.max() <= 255 for a in arrays))
 print("after squaring:", {square(array, 64).shape for array in arrays})
 
 # %% [markdown]
-# Heights and widths differ from file to file; a network wants them equal. So each image is *stretched* to a square. That
-# bends the chest a little, and it is done on purpose: black bars or a crop would keep the proportions, and the
+# Heights and widths differ from file to file; a network wants them equal. So each image is *stretched* to a square.
+# That bends the chest a little, and it is done on purpose: black bars or a crop would keep the proportions, and the
 # proportions of the files give the label away, as the next notebook shows.
 
 # %%
 for i, array in zip(picked, arrays, strict=True):
     height, width = array.shape
-    print(f"{data.train.subtypes[i]:10} {height:5} x {width:<5} aspect {width / height:.2f}   gray {array.mean():.0f} on average")
+    kind = data.train.subtypes[i]
+    print(f"{kind:10} {height:5} x {width:<5} aspect {width / height:.2f}   mean gray value {array.mean():.0f}")
 
 # %% [markdown]
 # If all sizes are equal, the copy on this machine was saved anew by someone; verification cannot know that, but you can
@@ -254,15 +254,15 @@ print("Licence:", pn.CARD.licence)
 
 # %% [markdown]
 # ## Leave a record
-# The data set lies where `pn.load_dataset()` finds it again, at once, in every later notebook. A small file records what
-# was found, with a **fingerprint**: sixteen digits that change when any file is added, removed or exchanged. Results
-# carry it, so that a year from now you can tell whether they belong to the same data.
+# The data set lies where `pn.load_dataset()` finds it again, at once, in every later notebook. A small file records
+# what was found, with a **fingerprint**: sixteen digits that change when any file is added, removed or exchanged.
+# Results carry it, so that a year from now you can tell whether they belong to the same data.
 
 # %%
 home = environment().home
 home.mkdir(parents=True, exist_ok=True)
 record = {"kind": data.kind, "phantom": data.phantom, "fingerprint": data.fingerprint(), "counts": data.counts()}
-(home / "data.json").write_text(json.dumps(record, indent=1) + "\n")
+_ = (home / "data.json").write_text(json.dumps(record, indent=1) + "\n")
 assert pn.load_dataset(config=config).fingerprint() == record["fingerprint"]
 
 # %% [markdown]
@@ -275,8 +275,8 @@ assert pn.load_dataset(config=config).fingerprint() == record["fingerprint"]
 #
 # ## Three questions
 # 1. Why does pneumonia look *bright*, and why can the edge of the heart vanish beside it?
-# 2. Your copy holds the same image once in `train` and once in `test`. Which number of your final report is wrong, and in
-#    which direction?
+# 2. Your copy holds the same image once in `train` and once in `test`. Which number of your final report is wrong, and
+#    in which direction?
 # 3. Why should a verification report a missing folder, but not refuse to go on?
 #
 # <details><summary>Answers</summary>
@@ -284,8 +284,8 @@ assert pn.load_dataset(config=config).fingerprint() == record["fingerprint"]
 # 1. Fluid has replaced air, and fluid holds back more rays. An edge is seen only where the two sides differ; beside the
 #    heart, fluid against muscle is gray against gray.
 # 2. All that are measured on the test part, and they are too good: the model has seen the answer.
-# 3. Because a part may be all that somebody needs or has. What must not happen is that it passes for the whole; so it is
-#    said, and written into the record.
+# 3. Because a part may be all that somebody needs or has. What must not happen is that it passes for the whole; so it
+#    is said, and written into the record.
 #
 # </details>
 

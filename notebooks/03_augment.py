@@ -43,7 +43,7 @@ from pneumolib.models.batches import class_balance, one_hot, training_batches
 plt.rcParams["figure.dpi"] = 80
 
 # %% [markdown]
-# A sample is enough here: a hundred images of each kind at most, out of the training part, as squares of 160 pixels.
+# A sample is enough here: a hundred images of each kind at most, out of the training part, as squares of 112 pixels.
 
 # %%
 data = pn.load_dataset(config=config)
@@ -51,7 +51,7 @@ mark = "PHANTOM: " if data.phantom else ""
 rng = np.random.default_rng(config.seed)
 places = [np.flatnonzero(data.train.subtypes == kind) for kind in config.class_names]
 sample = data.train.take(np.concatenate([np.sort(rng.permutation(p)[:100]) for p in places]))
-images = sample.images(160)
+images = sample.images(112)
 
 # %% tags=["nbval-check-output"]
 print("one image:", images[0].shape, images.dtype)
@@ -59,15 +59,15 @@ print("kinds:", *dict.fromkeys(sample.subtypes))
 
 # %% [markdown]
 # ## Low contrast
-# How large is the difference that we are after? Average the healthy images, average the others, and subtract. Beside it,
-# to have a measure, how much healthy images differ *among themselves* at each place.
+# How large is the difference that we are after? Average the healthy images, average the others, and subtract. Beside
+# it, to have a measure, how much healthy images differ *among themselves* at each place.
 
 # %%
 healthy, ill = (images[sample.is_pneumonia == sick].astype(np.float32) for sick in (False, True))
 difference, spread = ill.mean(axis=0) - healthy.mean(axis=0), healthy.std(axis=0)
 figure, axes = plt.subplots(1, 3, figsize=(9.5, 3))
-panels = [("healthy, averaged", healthy.mean(axis=0)), ("ill minus healthy", difference), ("spread of the healthy", spread)]
-for ax, (title, values) in zip(axes, panels, strict=True):
+panels = {"healthy, averaged": healthy.mean(axis=0), "ill minus healthy": difference, "spread of the healthy": spread}
+for ax, (title, values) in zip(axes, panels.items(), strict=True):
     how = {"cmap": "coolwarm", "vmin": -60, "vmax": 60} if "minus" in title else {"cmap": "gray", "vmin": 0}
     figure.colorbar(ax.imshow(values, **how), ax=ax, label="gray levels", shrink=0.8)
     ax.set(title=mark + title, xticks=[], yticks=[])
@@ -75,9 +75,11 @@ plt.tight_layout()
 plt.show()
 
 # %%
-lungs = np.s_[50:110, 35:125]
-print(f"{mark}in the middle of the chest, ill and healthy differ by {np.abs(difference[lungs]).mean():.0f} gray levels,")
-print(f"{mark}and one healthy child differs from the next by {spread[lungs].mean():.0f} (standard deviation).")
+lungs = np.s_[35:77, 25:87]
+between, within = np.abs(difference[lungs]).mean(), spread[lungs].mean()
+print(f"{mark}in the middle of the chest, ill and healthy differ by {between:.0f} gray levels on average;")
+print(f"{mark}the healthy differ among themselves by {within:.0f} (standard deviation).")
+assert between < within
 
 # %% [markdown]
 # Red is where the ill are brighter. The difference between the classes is *smaller* than the difference between two
@@ -90,12 +92,13 @@ print(f"{mark}and one healthy child differs from the next by {spread[lungs].mean
 
 # %%
 kinds = [(kind, int(np.flatnonzero(sample.subtypes == kind)[1])) for kind in ("normal", "bacterial", "viral")]
-figure, axes = plt.subplots(2, 3, figsize=(9, 4.4), height_ratios=[2, 1], sharex=True, sharey="row")
+ROW = 62
+figure, axes = plt.subplots(2, 3, figsize=(8.4, 4.4), height_ratios=[2, 1], sharex=True, sharey="row")
 for column, (kind, i) in zip(axes.T, kinds, strict=True):
     column[0].imshow(images[i], cmap="gray", vmin=0, vmax=255, aspect="auto")
-    column[0].axhline(88, color="tab:orange")
+    column[0].axhline(ROW, color="tab:orange")
     column[0].set(title=mark + kind, yticks=[])
-    column[1].plot(images[i][88], color="tab:orange")
+    column[1].plot(images[i][ROW], color="tab:orange")
     column[1].set(xlabel="column, pixels", ylim=(0, 255))
 axes[1, 0].set_ylabel("gray value")
 plt.tight_layout()
@@ -103,27 +106,27 @@ plt.show()
 
 # %% [markdown]
 # From left to right the line meets arm, ribs, lung, the mountain of spine and heart, lung again. Ribs ripple over
-# everything, because the picture adds up what lies one behind the other: **overlapping organs**. In a healthy lung there
-# are valleys on both sides of the mountain, with steep walls. Where there is fluid, a valley fills and its wall becomes a
-# slope: **blurred borders**. What must be learnt is this: filled valleys and lost edges, wherever they are. What must
-# *not* be learnt is where exactly the line runs, how high its level is, how sharp its ripples are.
+# everything, because the picture adds up what lies one behind the other: **overlapping organs**. In a healthy lung
+# there are valleys on both sides of the mountain, with steep walls. Where there is fluid, a valley fills and its wall
+# becomes a slope: **blurred borders**. What must be learnt is this: filled valleys and lost edges, wherever they are.
+# What must *not* be learnt is where exactly the line runs, how high its level is, how sharp its ripples are.
 
 # %% [markdown]
 # ## The steps, one at a time
-# Thirteen steps follow the way in which an X-ray comes into being: the child's position, the exposure, the detector, the
-# file, the frame. Each is shown alone, on the same image, at its largest strength in pneumolib; the left column is the
-# original.
+# Thirteen steps follow the way in which an X-ray comes into being: the child's position, the exposure, the detector,
+# the file, the frame. Each is shown alone, on the same image, at its largest strength in pneumolib; the left column is
+# the original.
 
 # %%
 image = images[kinds[1][1]]
-most = {**Augmentation.preset("strong").active()}
+most = Augmentation.preset("strong").active()
 
 
 def show(steps: list[str], draws: int = 3) -> None:
     shown, titles = [], []
     for step in steps:
         alone = Augmentation(**{step: most[step]}, occasional=1.0)
-        shown += [image, *(augment(image, alone, seed=2, epoch=epoch, index=0) for epoch in range(draws))]
+        shown += [image, *(augment(image, alone, seed=868, epoch=epoch, index=0) for epoch in range(draws))]
         titles += ["original", *[f"{step} {most[step]:g}"] * draws]
         print(f"{step:12} {REASONS[step]}")
     plots.plot_images(shown, titles, ncols=draws + 1, phantom=data.phantom)
@@ -141,9 +144,9 @@ show(["translation", "mirror"])
 
 # %% [markdown]
 # Height and width are scaled by different amounts, because the stretch to a square has done the same. The mirror is the
-# one to argue about: in a mirrored picture the heart lies on the wrong side, and a doctor would stop. For *this* question
-# it does no harm, since opacities occur on both sides, and it takes from the model the chance to go by the marker's
-# place. For another question, it might be wrong: a step of augmentation is a claim about medicine.
+# one to argue about: in a mirrored picture the heart lies on the wrong side, and a doctor would stop. For *this*
+# question it does no harm, since opacities occur on both sides, and it takes from the model the chance to go by the
+# marker's place. For another question, it might be wrong: a step of augmentation is a claim about medicine.
 
 # %% [markdown]
 # **Exposure.** Dose, device and the film's gray scale.
@@ -173,8 +176,8 @@ show(["blur", "resolution", "noise"])
 show(["jpeg", "border"])
 
 # %% [markdown]
-# Look at the flat areas for the blocks. After this, a quality of encoding is something that changes from epoch to epoch,
-# and no longer something that belongs to a class.
+# Look at the flat areas for the blocks. After this, a quality of encoding is something that changes from epoch to
+# epoch, and no longer something that belongs to a class.
 
 # %% [markdown]
 # ## What it costs
@@ -186,10 +189,13 @@ small = sample.images(config.size)
 
 
 def milliseconds(settings: Augmentation, n: int = 100) -> float:
-    began = time.perf_counter()
-    for i in range(n):
-        augment(small[i % len(small)], settings, seed=0, epoch=0, index=i)
-    return 1000 * (time.perf_counter() - began) / n
+    times = []
+    for epoch in range(4):  # the best of four, so that other work on the machine counts less
+        began = time.perf_counter()
+        for i in range(n):
+            augment(small[i % len(small)], settings, seed=0, epoch=epoch, index=i)
+        times.append(time.perf_counter() - began)
+    return 1000 * min(times) / n
 
 
 costs = {step: milliseconds(Augmentation(**{step: most[step]}, occasional=1.0)) for step in most}
@@ -208,15 +214,16 @@ print(f"Preset {config.name!r} augments {config.augmentation!r}: {cost:.2f} ms a
 print(f"so {n * cost / 1000:.1f} s of one core for an epoch of {n:,} images.")
 
 # %% [markdown]
-# What dominates is usually the grain, which needs a random number for every pixel, and the JPEG, which has to write and
-# read a file in memory. Both happen to a part of the images only (`occasional`), so the whole costs less than its parts.
-# The times are your machine's, measured a moment ago; nothing compares them.
+# A named strength costs much less than the sum of its steps: all changes of position are one matrix, applied once; all
+# changes of exposure are one table of 256 gray values; and what belongs to detector, file and frame happens to a part of
+# the images only (`occasional`). The times are your machine's, measured a moment ago; run the cell again and see how much
+# they vary.
 
 # %% [markdown]
 # ## Chance without a memory
-# Usually a random generator runs along: what the thousandth image gets depends on the 999 before. Interrupt the training,
-# resume it, and everything is different. Here chance has **no state**. It is computed from three numbers, the seed of the
-# run, the epoch and the index of the image, and from nothing else. The contract:
+# Usually a random generator runs along: what the thousandth image gets depends on the 999 before. Interrupt the
+# training, resume it, and everything is different. Here chance has **no state**. It is computed from three numbers, the
+# seed of the run, the epoch and the index of the image, and from nothing else. The contract:
 
 # %% tags=["nbval-check-output"]
 strong = Augmentation.preset("strong")
@@ -245,8 +252,8 @@ print("by grain alone, never by more than 60 gray levels:", bool(np.abs(plain - 
 
 # %% [markdown]
 # ## How strong?
-# Four strengths have names. Rows from `none` to `strong`, columns four epochs of the same image: what the model is shown
-# in place of one picture.
+# Four strengths have names. Rows from `none` to `strong`, columns four epochs of the same image: what the model is
+# shown in place of one picture.
 
 # %%
 grid = [augment(image, Augmentation.preset(s), seed=0, epoch=e, index=3) for s in STRENGTHS for e in range(4)]
@@ -261,17 +268,19 @@ plt.show()
 # %%
 too_far = {"blur": dict(blur=15), "contrast": dict(contrast=0.95), "brightness": dict(brightness=0.8)}
 too_far |= {"border": dict(border=0.45), "translation": dict(translation=0.6)}
-pictures = [augment(image, Augmentation(**s, occasional=1), seed=11, epoch=1, index=0) for s in too_far.values()]
-plots.plot_images([image, *pictures], ["original", *(f"too much {step}" for step in too_far)], ncols=3, phantom=data.phantom)
+pictures = [augment(image, Augmentation(**s, occasional=1), seed=729, epoch=0, index=0) for s in too_far.values()]
+titles = ["original", *(f"{step}: too far" for step in too_far)]
+plots.plot_images([image, *pictures], titles, ncols=3, phantom=data.phantom)
 plt.show()
 
 # %% [markdown]
-# Where is the opacity now? Cut away, washed out or burnt to white; and yet the model would be told "pneumonia" and would
-# have to explain it by *something*. More is not better, then. In trials for this project, adding everything at once made
-# the result on new images worse than a few steps of medium strength; steps were therefore added one at a time.
+# Where is the opacity now? Cut away, washed out or burnt to white; and yet the model would be told "pneumonia" and
+# would have to explain it by *something*. More is not better, then. In trials for this project, adding everything at
+# once made the result on new images worse than a few steps of medium strength; steps were therefore added one at a
+# time.
 #
-# A claim that can be tested: the named strengths keep the picture recognisable. Exposure stays away from both ends of the
-# gray scale for most pixels, and the picture keeps its structure.
+# A claim that can be tested: the named strengths keep the picture recognisable. Exposure stays away from both ends of
+# the gray scale for most pixels, and the picture keeps its structure.
 
 # %%
 for strength in ("light", "medium"):
@@ -281,8 +290,8 @@ for strength in ("light", "medium"):
 
 # %% [markdown]
 # ## A batch as the model sees it
-# Everything together: the order of an epoch, the augmentation, the right type. `training_batches` gives what `fit` gets,
-# the images, their targets, and a weight for each image that lets the three classes count the same.
+# Everything together: the order of an epoch, the augmentation, the right type. `training_batches` gives what `fit`
+# gets, the images, their targets, and a weight for each image that lets the three classes count the same.
 
 # %%
 targets = sample.targets(config.classes)
@@ -293,8 +302,8 @@ batches = training_batches(
 x, y, weights = (part.numpy() for part in next(iter(batches)))
 
 # %% [markdown]
-# The next contract is the interface of the whole library: raw gray values go in, as `float32`, with one channel. There is
-# no division by 255 that somebody could forget; rescaling lives in the model.
+# The next contract is the interface of the whole library: raw gray values go in, as `float32`, with one channel. There
+# is no division by 255 that somebody could forget; rescaling lives in the model.
 
 # %% tags=["nbval-check-output"]
 print("images:", x.dtype, "as batch, height, width, channel:", x.shape == (config.batch_size, *2 * [config.size], 1))
@@ -321,7 +330,7 @@ chosen = Augmentation.preset(config.augmentation)
 settings = {"preset": config.name, "strength": config.augmentation, "settings": dataclasses.asdict(chosen)}
 home = environment().home
 home.mkdir(parents=True, exist_ok=True)
-(home / "augmentation.json").write_text(json.dumps(settings, indent=1) + "\n")
+_ = (home / "augmentation.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 # %% tags=["nbval-check-output"]
 saved = json.loads((home / "augmentation.json").read_text())
