@@ -28,10 +28,8 @@ def find_cached() -> Path | None:
     candidates = [MOUNTS / slug, MOUNTS / "datasets" / owner / slug]
     candidates += [folder / "versions" / version for folder in candidates]
     cache = _cache_folder()
-    if cache is not None:
-        versions = cache / "datasets" / owner / slug / "versions"
-        if (versions.parent / f"{version}.complete").is_file() or (versions / f"{version}.complete").is_file():
-            candidates.insert(0, versions / version)
+    if cache is not None and (cache / "datasets" / owner / slug / f"{version}.complete").is_file():
+        candidates.insert(0, cache / "datasets" / owner / slug / "versions" / version)
     for folder in candidates:
         if any((folder / top / part).is_dir() for top in ("", "chest_xray") for part in ("train", "test")):
             return folder
