@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +73,7 @@ def run_series(
             )
             failure = None
             try:
-                client.execute()
+                client.execute(stderr=subprocess.DEVNULL)
             except CellExecutionError as error:
                 failure = error
             html, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(

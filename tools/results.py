@@ -1,6 +1,6 @@
-"""Fill the README's tables from what the benchmarks committed: no number in them is typed by hand.
+"""Fill the README's table of results from what the benchmarks committed: no number in it is typed by hand.
 
-    python tools/results.py           write the tables into README.md
+    python tools/results.py           write the table into README.md
     python tools/results.py --check   change nothing; status 1 where the README is out of step
 
 The result of the `cpu` preset (``benchmarks/results/cpu.json``) comes from ``benchmarks/accuracy.py``.
@@ -11,27 +11,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import re
 import sys
 from typing import Any
 
-import nbformat
-from notebooks import badge, names
-from project import NOTEBOOKS, ROOT
+from project import ROOT
 
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
-
-
-def series() -> str:
-    """Return the table of notebooks: number, what it is about, badge."""
-    rows = ["| notebook | | |", "|---|---|---|"]
-    for name in names():
-        cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
-        title = re.search(r"^# \d+ · (.+)$", cells[1].source, flags=re.MULTILINE)
-        assert title, f"{name} has no title"
-        rows.append(f"| [{name}](notebooks/{name}.ipynb) | {title[1]} | {badge(name)} |")
-    return "\n".join(rows)
 
 
 def results() -> str:
@@ -68,12 +54,10 @@ images, as their sources give them; differences below two points of accuracy bet
 
 
 def fill(text: str) -> str:
-    """Return the README's text with the two tables made anew."""
-    for name, table in (("series", series()), ("results", results())):
-        start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-        before, rest = text.split(start)
-        text = before + start + "\n" + table + "\n" + end + rest.split(end)[1]
-    return text
+    """Return the README's text with its table of results made anew."""
+    start, end = "<!-- results:start -->", "<!-- results:end -->"
+    before, rest = text.split(start)
+    return before + start + "\n" + results() + "\n" + end + rest.split(end)[1]
 
 
 def _read(name: str) -> Any:
