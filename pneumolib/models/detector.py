@@ -127,17 +127,16 @@ class Detector:
                 f"The detector has no such operating point. Allowed: {', '.join(self._manifest.operating_points)}. "
                 f"Received: {operating_point!r}"
             )
-        if not isinstance(x, list | tuple):
-            return self._predict([x], operating_point)[0]
-        return self._predict(x, operating_point) if x else []
+        if isinstance(x, list | tuple):
+            return self._predict(x, operating_point) if x else []
+        return self._predict([x], operating_point)[0]
 
     def _predict(self, sources: Sequence[Source], operating_point: str) -> list[Prediction]:
         images = np.stack([self._square(source) for source in sources])
         threshold = self._manifest.operating_points[operating_point].threshold
         answers = []
-        for source, p, check in zip(
-            sources, self.predict_images(images), check_images(images, self._manifest.reference), strict=True
-        ):
+        checks = check_images(images, self._manifest.reference)
+        for source, p, check in zip(sources, self.predict_images(images), checks, strict=True):
             probability = float(1 - p[0])
             decision = "pneumonia" if probability >= threshold else "normal"
             answers.append(
@@ -189,10 +188,7 @@ class Detector:
         return self._light.run(images, "logits", batch_size)
 
     def features(self, images: NDArray[np.uint8], batch_size: int = 32) -> NDArray[np.float32]:
-        """Return the last feature map, float32 ``[N, h, w, K]``, of prepared images uint8 ``[N, S, S]``.
-
-        The logits are linear in its mean over space.
-        """
+        """Return the last feature map, float32 ``[N, h, w, K]``; the logits are linear in its mean over space."""
         return self._light.run(images, "features", batch_size)
 
     def keras_model(self) -> keras.Model:
@@ -285,7 +281,7 @@ def make_detector(
     from pneumolib.models.onnx_graph import to_onnx
     from pneumolib.models.resnet import build_model
 
-    weights = {variable.path: _to_numpy(variable) for variable in model.weights}
+    weights = {v.path: np.asarray(w, np.float32) for v, w in zip(model.weights, model.get_weights(), strict=True)}
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise DataError("The model's weights are not finite: its training has diverged. Lower the learning rate.")
     exact = build_model(config, precision="float32", pretrained=False)
@@ -348,13 +344,9 @@ def _require_parity(detector: Detector, exact: keras.Model) -> None:
     coarse = rng.integers(0, 256, (4, 8, 8), dtype=np.uint8)
     images = np.stack([square(image, detector.size) for image in coarse])
     with runtime.quiet():
-        expected = _to_numpy(exact(images[..., None].astype(np.float32), training=False))
+        expected = np.asarray(exact(images[..., None].astype(np.float32), training=False))
     difference = float(np.abs(apply_temperature(detector.logits(images), 1.0) - expected).max())
     if not difference <= PARITY:
         raise ArtifactError(
             f"The light graph and the Keras model differ by {difference:.2g} in a probability; {PARITY:g} is allowed."
         )
-
-
-def _to_numpy(tensor: Any) -> NDArray[np.float32]:
-    return np.asarray(runtime.keras().ops.convert_to_numpy(tensor), np.float32)

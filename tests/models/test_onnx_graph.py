@@ -79,5 +79,5 @@ def test_what_cannot_be_expressed_is_refused_by_name(case: str) -> None:
     x = layers.Conv2D(4, 3, name="first")(image)
     x = layers.Activation("linear", name="features")(odd(x))
     x = layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(x))
-    with pytest.raises(DataError, match="Received: .*odd"):
+    with pytest.raises(DataError, match=r"Received: .*odd"):
         to_onnx(keras.Model(image, x))
