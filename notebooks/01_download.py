@@ -1,4 +1,22 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,cellView,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,accelerator,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown] tags=["badge"]
+# [![Open in
+# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/01_download.ipynb)
 
 # %% [markdown]
 # # 1 · The task and its data
@@ -15,12 +33,25 @@
 #
 # | | |
 # |---|---|
-# | **Time** | under a minute with the phantom; on Colab some minutes more for the download (more than 1 GB) |
+# | **Time** | under a minute with the phantom; on Colab some minutes, to fetch more than 1 GB and to open every image |
 # | **Hardware** | any; no GPU needed |
 # | **Needs** | nothing: the data set is found, fetched or, offline, drawn |
 # | **Leaves** | the data set where all later notebooks find it, and `data.json`: what was found and verified |
 
 # %% cellView="form" tags=["setup"]
+# @title Set-up: in Colab this installs pneumolib, elsewhere it only imports it
+import importlib.util
+import subprocess
+import sys
+
+if "google.colab" in sys.modules and importlib.util.find_spec("pneumolib") is None:
+    home = "https://github.com/pneumolib/pneumolib"
+    # Without dependencies, so that nothing that Colab has can change; the list names all that it lacks.
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.check_call([*pip, "--requirement", f"{home}/raw/v0.1.0/requirements-colab.txt"])
+    subprocess.check_call([*pip, f"{home}/archive/refs/tags/v0.1.0.zip"])
+
+import pneumolib as pn
 
 # %% cellView="form"
 # @title Settings: "auto" takes the full settings where there is a GPU, else the quick ones
@@ -29,6 +60,7 @@ config = pn.Config.preset(PRESET)
 
 # %%
 import json
+import tempfile
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -145,12 +177,11 @@ print(data.counts())
 
 # %% [markdown]
 # ## Verify it
-# Downloads break, zips are repacked, somebody deletes "the bad ones". So compare what is here with the card: which
-# files are missing, which are unknown, which cannot be decoded, which are the same file twice? With `deep=True` every
-# image is opened; that takes a while on the real set, so here only phantoms get it.
+# Downloads break, zips are repacked, somebody deletes "the bad ones". So compare what is here with the card: what is
+# missing, what is there too much, which files are the same twice, and, with `deep=True`, which cannot be decoded.
 
 # %%
-verification = data.verify(deep=data.phantom)
+verification = data.verify(deep=True)
 print(verification)
 
 # %% [markdown]
@@ -172,9 +203,26 @@ else:
 # nothing in the result would show it. The next cell *claims* that this has not happened, and stops if it has.
 
 # %%
-across = verification.duplicates_across
-assert not across, f"{len(across)} groups of equal files lie in more than one part: the test is not clean"
-assert not verification.unreadable, f"{len(verification.unreadable)} files cannot be read"
+assert not verification.across_splits, "the same file lies in two parts: the test is not clean"
+assert not verification.conflicting, "the same file carries both labels"
+assert not verification.unreadable, "there are files that cannot be read"
+
+# %% [markdown]
+# A check that has never found anything proves little about the check. So break something on purpose: a tiny phantom,
+# one of its training images copied into the test part, and another cut off, as by a download that stopped.
+
+# %% tags=["nbval-check-output"]
+with tempfile.TemporaryDirectory() as folder:
+    root = pn.make_phantom(f"{folder}/broken", n_train=12, n_val=2, n_test=8, size=(96, 112))
+    first, second, *_ = sorted((root / "train" / "NORMAL").iterdir())
+    (root / "test" / "NORMAL" / first.name).write_bytes(first.read_bytes())
+    second.write_bytes(second.read_bytes()[:900])
+    broken = pn.load_dataset(root).verify(deep=True)
+print("in train and in test:", *broken.across_splits[0])
+print("cannot be read:", *(name for name, reason in broken.unreadable))
+
+# %% [markdown]
+# Both are found, by name.
 
 # %% [markdown]
 # ## Read the names
@@ -290,3 +338,5 @@ assert pn.load_dataset(config=config).fingerprint() == record["fingerprint"]
 # </details>
 
 # %% [markdown] tags=["next"]
+# **Next:** [2 · What the data says, and what it gives away](02_explore.ipynb) · [![Open in
+# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/02_explore.ipynb)

@@ -1,4 +1,22 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,cellView,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,accelerator,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown] tags=["badge"]
+# [![Open in
+# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/02_explore.ipynb)
 
 # %% [markdown]
 # # 2 · What the data says, and what it gives away
@@ -21,6 +39,19 @@
 # | **Leaves** | `split.csv`, which image belongs to which part, and `audit.json`, what the files give away |
 
 # %% cellView="form" tags=["setup"]
+# @title Set-up: in Colab this installs pneumolib, elsewhere it only imports it
+import importlib.util
+import subprocess
+import sys
+
+if "google.colab" in sys.modules and importlib.util.find_spec("pneumolib") is None:
+    home = "https://github.com/pneumolib/pneumolib"
+    # Without dependencies, so that nothing that Colab has can change; the list names all that it lacks.
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.check_call([*pip, "--requirement", f"{home}/raw/v0.1.0/requirements-colab.txt"])
+    subprocess.check_call([*pip, f"{home}/archive/refs/tags/v0.1.0.zip"])
+
+import pneumolib as pn
 
 # %% cellView="form"
 # @title Settings: "auto" takes the full settings where there is a GPU, else the quick ones
@@ -52,7 +83,7 @@ print(f"{mark}{len(table):,} images in {table['split'].nunique()} parts")
 # `table` has one row for each image: its name, its part, its class, its subtype, its patient. Counting is a line.
 
 # %%
-counts = table.groupby(["split", "subtype"]).size().unstack(fill_value=0)
+counts = table.groupby(["split", "subtype"], sort=False).size().unstack(fill_value=0)
 counts
 
 # %%
@@ -116,7 +147,7 @@ per_patient = table.groupby(["subtype", "patient"]).size().rename("images").rese
 per_patient["images"] = per_patient["images"].clip(upper=6)
 figure, ax = plt.subplots(figsize=(6, 3))
 kinds = ["normal", "bacterial", "viral"]
-bars = {"multiple": "dodge", "discrete": True, "shrink": 0.8, "palette": "colorblind"}
+bars = {"multiple": "dodge", "discrete": True, "shrink": 0.8, "palette": plots.COLOURS}
 sns.histplot(per_patient, x="images", hue="subtype", hue_order=kinds, **bars, ax=ax)
 ax.set(title=f"{mark}images of one patient", xlabel="images (6: six or more)", ylabel="patients", xticks=range(1, 7))
 ax.set(yscale="log", ylim=(0.7, None))
@@ -253,7 +284,7 @@ facts[["label", "mode", "width", "height", "aspect", "jpeg_quality", "n_bytes"]]
 # %%
 grid = sns.relplot(
     facts[facts["split"] != "val"], x="width", y="height", col="split", hue="label", hue_order=["normal", "pneumonia"],
-    palette="colorblind", height=3, s=12, alpha=0.5,
+    palette=plots.COLOURS, height=3, s=12, alpha=0.5,
 )  # fmt: skip
 grid.set_titles("{col_name}").set_axis_labels("width, pixels", "height, pixels")
 grid.figure.suptitle(f"{mark}size of the files", y=1.04)
@@ -378,3 +409,5 @@ print("subtypes in every part:", bool((saved.groupby("part")["subtype"].nunique(
 # </details>
 
 # %% [markdown] tags=["next"]
+# **Next:** [3 · What may change, and what must not](03_augment.ipynb) · [![Open in
+# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/03_augment.ipynb)

@@ -1,4 +1,22 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,cellView,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,accelerator,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown] tags=["badge"]
+# [![Open in
+# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/03_augment.ipynb)
 
 # %% [markdown]
 # # 3 · What may change, and what must not
@@ -21,6 +39,19 @@
 # | **Leaves** | `augmentation.json`: the settings that training will use |
 
 # %% cellView="form" tags=["setup"]
+# @title Set-up: in Colab this installs pneumolib, elsewhere it only imports it
+import importlib.util
+import subprocess
+import sys
+
+if "google.colab" in sys.modules and importlib.util.find_spec("pneumolib") is None:
+    home = "https://github.com/pneumolib/pneumolib"
+    # Without dependencies, so that nothing that Colab has can change; the list names all that it lacks.
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.check_call([*pip, "--requirement", f"{home}/raw/v0.1.0/requirements-colab.txt"])
+    subprocess.check_call([*pip, f"{home}/archive/refs/tags/v0.1.0.zip"])
+
+import pneumolib as pn
 
 # %% cellView="form"
 # @title Settings: "auto" takes the full settings where there is a GPU, else the quick ones
@@ -215,9 +246,9 @@ print(f"so {n * cost / 1000:.1f} s of one core for an epoch of {n:,} images.")
 
 # %% [markdown]
 # A named strength costs much less than the sum of its steps: all changes of position are one matrix, applied once; all
-# changes of exposure are one table of 256 gray values; and what belongs to detector, file and frame happens to a part of
-# the images only (`occasional`). The times are your machine's, measured a moment ago; run the cell again and see how much
-# they vary.
+# changes of exposure are one table of 256 gray values; and what belongs to detector, file and frame happens to a part
+# of the images only (`occasional`). The times are your machine's, measured a moment ago; run the cell again and see how
+# much they vary.
 
 # %% [markdown]
 # ## Chance without a memory
@@ -362,3 +393,5 @@ print("steps that have a reason:", len(REASONS), "of", len(most))
 # </details>
 
 # %% [markdown] tags=["next"]
+# **Next:** [4 · Train a detector](04_train.ipynb) · [![Open in
+# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/04_train.ipynb)
