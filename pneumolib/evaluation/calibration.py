@@ -131,7 +131,7 @@ def choose_operating_points(y_true: ArrayLike, p: ArrayLike) -> dict[str, Operat
             "Thresholds can be chosen only where both classes are present. "
             f"Received: {int(truth.sum())} pneumonia and {int((~truth).sum())} normal images"
         )
-    scores = _logit(values)
+    scores = logit(values)
     balanced = _smoothed_youden(scores[truth], scores[~truth])
     sensitive = min(balanced, _keeping(scores[truth], scores))
     specific = max(balanced, -_keeping(-scores[~truth], -scores))
@@ -149,7 +149,8 @@ def _point(name: str, logit: float, rule: str, truth: Bools, p: Floats) -> Opera
     return OperatingPoint(name, threshold, float(called[truth].mean()), float((~called)[~truth].mean()), rule)
 
 
-def _logit(p: Floats) -> Floats:
+def logit(p: Floats) -> Floats:
+    """Return the logit of probabilities, cut off where float32 could not tell them from 0 and 1."""
     with np.errstate(divide="ignore"):
         return np.clip(np.log(p) - np.log1p(-p), -_LIMIT, _LIMIT)
 
