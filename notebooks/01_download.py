@@ -109,7 +109,7 @@ plt.show()
 # %%
 kinds = ("normal", "bacterial", "viral")
 trio = [draw(kind, seed=5, patient=3, size=(260, 300)) for kind in kinds]
-plots.plot_images(trio, kinds, ncols=3, phantom=True)
+plots.plot_images(trio, kinds, ncols=3, inches=2, phantom=True, heading="one child, three times")
 plt.show()
 
 # %% [markdown]
@@ -254,7 +254,7 @@ for folder, name in [
 picked = [i for kind in kinds for i in np.flatnonzero(data.train.subtypes == kind)[[5, 20, 35]]]
 images = [square(data.train.image(i), 180) for i in picked]
 titles = [data.train.subtypes[i] for i in picked]
-plots.plot_images(images, titles, ncols=3, phantom=data.phantom)
+plots.plot_images(images, titles, ncols=3, inches=1.45, phantom=data.phantom, heading="three of each kind")
 plt.show()
 
 # %% [markdown]

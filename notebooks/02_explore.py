@@ -177,7 +177,7 @@ print(f"{mark}{len(leaked)} patients are on both sides; {affected:.0%} of the va
 who = leaked[0]
 sides = [("learnt from", random_train), ("judged by", random_val)]
 pictures = [square(part.image(int(np.flatnonzero(part.patients == who)[0])), 220) for _, part in sides]
-plots.plot_images(pictures, [f"{side}: {who}" for side, _ in sides], ncols=2, phantom=data.phantom)
+plots.plot_images(pictures, [side for side, _ in sides], phantom=data.phantom, heading=f"patient {who}")
 plt.show()
 
 # %% [markdown]
@@ -258,7 +258,7 @@ few = split.shifted.take(np.linspace(0, len(split.shifted) - 1, 4).astype(int))
 as_they_are = [square(few.image(i), 160) for i in range(len(few))]
 shifted = list(shifted_images(few, 160, seed=config.seed))
 titles = [f"as it is: {kind}" for kind in few.subtypes] + ["shifted"] * len(few)
-plots.plot_images([*as_they_are, *shifted], titles, ncols=4, phantom=data.phantom)
+plots.plot_images([*as_they_are, *shifted], titles, inches=1.5, phantom=data.phantom, heading="what shifted means")
 plt.show()
 
 # %% [markdown]

@@ -160,7 +160,7 @@ def show(steps: list[str], draws: int = 3) -> None:
         shown += [image, *(augment(image, alone, seed=868, epoch=epoch, index=0) for epoch in range(draws))]
         titles += ["original", *[f"{step} {most[step]:g}"] * draws]
         print(f"{step:12} {REASONS[step]}")
-    plots.plot_images(shown, titles, ncols=draws + 1, phantom=data.phantom)
+    plots.plot_images(shown, titles, ncols=draws + 1, inches=1.3, phantom=data.phantom, heading=", ".join(steps))
     plt.show()
 
 
@@ -207,7 +207,7 @@ show(["blur", "resolution", "noise"])
 show(["jpeg", "border"])
 
 # %% [markdown]
-# Look at the flat areas for the blocks. After this, a quality of encoding is something that changes from epoch to
+# Look closely at the flat areas: blocks. After this, a quality of encoding is something that changes from epoch to
 # epoch, and no longer something that belongs to a class.
 
 # %% [markdown]
@@ -289,7 +289,7 @@ print("by grain alone, never by more than 60 gray levels:", bool(np.abs(plain - 
 # %%
 grid = [augment(image, Augmentation.preset(s), seed=0, epoch=e, index=3) for s in STRENGTHS for e in range(4)]
 titles = [f"{strength}, epoch {epoch}" for strength in STRENGTHS for epoch in range(4)]
-plots.plot_images(grid, titles, ncols=4, phantom=data.phantom)
+plots.plot_images(grid, titles, inches=1.2, phantom=data.phantom, heading="four strengths, four epochs")
 plt.show()
 
 # %% [markdown]
@@ -301,7 +301,7 @@ too_far = {"blur": dict(blur=15), "contrast": dict(contrast=0.95), "brightness":
 too_far |= {"border": dict(border=0.45), "translation": dict(translation=0.6)}
 pictures = [augment(image, Augmentation(**s, occasional=1), seed=729, epoch=0, index=0) for s in too_far.values()]
 titles = ["original", *(f"{step}: too far" for step in too_far)]
-plots.plot_images([image, *pictures], titles, ncols=3, phantom=data.phantom)
+plots.plot_images([image, *pictures], titles, ncols=3, inches=1.5, phantom=data.phantom, heading="too far")
 plt.show()
 
 # %% [markdown]
@@ -344,7 +344,8 @@ print("all weights positive:", bool((weights > 0).all()))
 
 # %%
 titles = [config.class_names[i] for i in y.argmax(axis=1)]
-plots.plot_images(list(x[:12, ..., 0].astype(np.uint8)), titles[:12], ncols=6, phantom=data.phantom)
+shown = x[:12, ..., 0].astype(np.uint8)
+plots.plot_images(shown, titles[:12], ncols=6, inches=1.25, phantom=data.phantom, heading="part of a batch")
 plt.show()
 
 # %% [markdown]
