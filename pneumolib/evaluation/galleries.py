@@ -24,6 +24,7 @@ def plot_images(
     *,
     phantom: bool = False,
     heading: str = "",
+    inches: float = 2.4,
 ) -> Figure:
     """Return a grid of gray images, black at 0 and white at 255, each under its title.
 
@@ -33,18 +34,21 @@ def plot_images(
         ncols: images in a row.
         phantom: say PHANTOM above the grid.
         heading: of the whole figure.
+        inches: width of one image in the figure, 0.5 or more; small ones keep a notebook light.
 
     Raises:
-        DataError: no images, a wrong number of titles, or an image that is not two-dimensional.
+        DataError: no images, a wrong number of titles, images too small to see, or one that is not two-dimensional.
     """
     if not len(images) or ncols < 1:
         raise DataError(f"A grid needs images and columns. Received: {len(images)} images, ncols={ncols}")
     if titles is not None and len(titles) != len(images):
         raise DataError(f"Each image needs one title. Received: {len(titles)} titles for {len(images)} images")
+    if inches < 0.5:
+        raise DataError(f"Images must be 0.5 inches wide or more. Received: inches={inches!r}")
     ncols = min(ncols, len(images))
     nrows = -(-len(images) // ncols)
     lines = 0 if titles is None else max(text.count("\n") + 1 for text in titles)
-    size = (2.4 * ncols, (2.4 + 0.2 * lines) * nrows + 0.4)
+    size = (inches * ncols, (inches + 0.2 * lines) * nrows + 0.4)
     with style("white"):
         figure, grid = plt.subplots(nrows, ncols, figsize=size, layout="constrained", squeeze=False)
         for ax in grid.flat:
