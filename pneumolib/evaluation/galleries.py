@@ -97,7 +97,7 @@ def plot_errors(
     wrong = np.flatnonzero((values >= cut) != truth)
     if not len(wrong):
         raise DataError(f"There is no error to show: all {len(truth)} images are called rightly at {cut:.3f}.")
-    # In the logit: beyond a threshold of .9 there is less room than below it, and a miss weighs the same.
+    # Distances in the logit: above a threshold of .9 there is less room than below.
     worst = wrong[np.argsort(-np.abs(logit(values[wrong]) - logit(np.array([cut]))), kind="stable")][:limit]
     titles = [
         f"{_short(names[i])}\nis {'pneumonia' if truth[i] else 'normal'}, P(pneumonia) {values[i]:.3f}" for i in worst

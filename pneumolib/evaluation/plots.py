@@ -247,8 +247,8 @@ def plot_counts(
     """Return a group of bars for each row of `counts`, a bar for each column, the number written above it.
 
     Args:
-        counts: rows such as the parts of a data set, columns such as the classes (known ones come first); or a mapping of mappings, as
-            `Dataset.counts` gives it.
+        counts: rows such as the parts of a data set, columns such as the classes; or a mapping of mappings, as
+            `Dataset.counts` gives it. The known classes come first.
         ax: where to draw; None makes a figure.
         phantom: say PHANTOM in the title.
 

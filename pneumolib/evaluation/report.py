@@ -140,7 +140,7 @@ class Report:
                 source=str(values["source"]),
                 phantom=bool(values["phantom"]),
                 per_subtype={
-                    name: Subtype(int(part["n"]), _unflat(part, [key for key in METRICS if key in part]))
+                    name: Subtype(int(part["n"]), _unflat(part, [key for key in part if key in METRICS]))
                     for name, part in values["per_subtype"].items()
                 },
                 confusion={key: int(values["confusion"][key]) for key in CONFUSION},
