@@ -15,8 +15,7 @@
 # ---
 
 # %% [markdown] tags=["badge"]
-# [![Open in
-# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/01_download.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/01_download.ipynb)
 
 # %% [markdown]
 # # 1 · The task and its data
@@ -338,5 +337,4 @@ assert pn.load_dataset(config=config).fingerprint() == record["fingerprint"]
 # </details>
 
 # %% [markdown] tags=["next"]
-# **Next:** [2 · What the data says, and what it gives away](02_explore.ipynb) · [![Open in
-# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/02_explore.ipynb)
+# **Next:** [2 · What the data says, and what it gives away](02_explore.ipynb) · [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/02_explore.ipynb)

@@ -15,8 +15,7 @@
 # ---
 
 # %% [markdown] tags=["badge"]
-# [![Open in
-# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/02_explore.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/02_explore.ipynb)
 
 # %% [markdown]
 # # 2 · What the data says, and what it gives away
@@ -409,5 +408,4 @@ print("subtypes in every part:", bool((saved.groupby("part")["subtype"].nunique(
 # </details>
 
 # %% [markdown] tags=["next"]
-# **Next:** [3 · What may change, and what must not](03_augment.ipynb) · [![Open in
-# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/03_augment.ipynb)
+# **Next:** [3 · What may change, and what must not](03_augment.ipynb) · [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/03_augment.ipynb)

@@ -15,8 +15,7 @@
 # ---
 
 # %% [markdown] tags=["badge"]
-# [![Open in
-# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/03_augment.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/03_augment.ipynb)
 
 # %% [markdown]
 # # 3 · What may change, and what must not
@@ -71,7 +70,7 @@ from pneumolib.evaluation import plots
 from pneumolib.models.augment import REASONS, STRENGTHS, Augmentation, augment
 from pneumolib.models.batches import class_balance, one_hot, training_batches
 
-plt.rcParams["figure.dpi"] = 80
+plt.rcParams["figure.dpi"] = 76
 
 # %% [markdown]
 # A sample is enough here: a hundred images of each kind at most, out of the training part, as squares of 112 pixels.
@@ -96,7 +95,7 @@ print("kinds:", *dict.fromkeys(sample.subtypes))
 # %%
 healthy, ill = (images[sample.is_pneumonia == sick].astype(np.float32) for sick in (False, True))
 difference, spread = ill.mean(axis=0) - healthy.mean(axis=0), healthy.std(axis=0)
-figure, axes = plt.subplots(1, 3, figsize=(9.5, 3))
+figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.6))
 panels = {"healthy, averaged": healthy.mean(axis=0), "ill minus healthy": difference, "spread of the healthy": spread}
 for ax, (title, values) in zip(axes, panels.items(), strict=True):
     how = {"cmap": "coolwarm", "vmin": -60, "vmax": 60} if "minus" in title else {"cmap": "gray", "vmin": 0}
@@ -104,6 +103,10 @@ for ax, (title, values) in zip(axes, panels.items(), strict=True):
     ax.set(title=mark + title, xticks=[], yticks=[])
 plt.tight_layout()
 plt.show()
+
+# %% [markdown]
+# Red is where the ill are brighter: the lungs, above all. But look at the scales of the last two. In numbers, for the
+# middle of the chest:
 
 # %%
 lungs = np.s_[35:77, 25:87]
@@ -113,7 +116,7 @@ print(f"{mark}the healthy differ among themselves by {within:.0f} (standard devi
 assert between < within
 
 # %% [markdown]
-# Red is where the ill are brighter. The difference between the classes is *smaller* than the difference between two
+# The difference between the classes is *smaller* than the difference between two
 # healthy children. No single pixel can decide; a threshold on brightness would mostly measure exposure. That is what
 # **low contrast** means, and why a model needs many pixels together, and needs to see exposure vary.
 
@@ -124,7 +127,7 @@ assert between < within
 # %%
 kinds = [(kind, int(np.flatnonzero(sample.subtypes == kind)[1])) for kind in ("normal", "bacterial", "viral")]
 ROW = 62
-figure, axes = plt.subplots(2, 3, figsize=(8.4, 4.4), height_ratios=[2, 1], sharex=True, sharey="row")
+figure, axes = plt.subplots(2, 3, figsize=(7.4, 3.9), height_ratios=[2, 1], sharex=True, sharey="row")
 for column, (kind, i) in zip(axes.T, kinds, strict=True):
     column[0].imshow(images[i], cmap="gray", vmin=0, vmax=255, aspect="auto")
     column[0].axhline(ROW, color="tab:orange")
@@ -160,7 +163,7 @@ def show(steps: list[str], draws: int = 3) -> None:
         shown += [image, *(augment(image, alone, seed=868, epoch=epoch, index=0) for epoch in range(draws))]
         titles += ["original", *[f"{step} {most[step]:g}"] * draws]
         print(f"{step:12} {REASONS[step]}")
-    plots.plot_images(shown, titles, ncols=draws + 1, inches=1.3, phantom=data.phantom, heading=", ".join(steps))
+    plots.plot_images(shown, titles, ncols=draws + 1, inches=1.25, phantom=data.phantom, heading=", ".join(steps))
     plt.show()
 
 
@@ -170,14 +173,17 @@ def show(steps: list[str], draws: int = 3) -> None:
 # %%
 show(["rotation", "scale", "shear"])
 
+# %% [markdown]
+# Height and width are scaled by different amounts, because the stretch to a square has done the same. What the picture
+# lacks after a turn or a shift is filled with black, like the dark rim that many of the originals have.
+
 # %%
 show(["translation", "mirror"])
 
 # %% [markdown]
-# Height and width are scaled by different amounts, because the stretch to a square has done the same. The mirror is the
-# one to argue about: in a mirrored picture the heart lies on the wrong side, and a doctor would stop. For *this*
-# question it does no harm, since opacities occur on both sides, and it takes from the model the chance to go by the
-# marker's place. For another question, it might be wrong: a step of augmentation is a claim about medicine.
+# The mirror is the one to argue about. In a mirrored picture the heart lies on the wrong side, and a doctor would stop.
+# For *this* question it does no harm, since opacities occur on both sides, and it takes from the model the chance to go
+# by the marker's place. For another question it might be wrong: a step of augmentation is a claim about medicine.
 
 # %% [markdown]
 # **Exposure.** Dose, device and the film's gray scale.
@@ -239,16 +245,19 @@ ax.invert_yaxis()
 ax.set(xlabel="milliseconds an image, one core", title=f"Cost at {config.size} x {config.size} pixels")
 plt.show()
 
+# %% [markdown]
+# A named strength costs much less than the sum of its steps: all changes of position are one matrix, applied once; all
+# changes of exposure are one table of 256 gray values; and what belongs to detector, file and frame happens to a part of
+# the images only (`occasional`). For a whole epoch that makes:
+
 # %%
 n, cost = len(data.train), costs[f"all of {config.augmentation!r}"]
 print(f"Preset {config.name!r} augments {config.augmentation!r}: {cost:.2f} ms an image,")
 print(f"so {n * cost / 1000:.1f} s of one core for an epoch of {n:,} images.")
 
 # %% [markdown]
-# A named strength costs much less than the sum of its steps: all changes of position are one matrix, applied once; all
-# changes of exposure are one table of 256 gray values; and what belongs to detector, file and frame happens to a part
-# of the images only (`occasional`). The times are your machine's, measured a moment ago; run the cell again and see how
-# much they vary.
+# These are times of your machine, measured a moment ago, while it may have been doing other things: run the cells again
+# and see how much they vary.
 
 # %% [markdown]
 # ## Chance without a memory
@@ -289,7 +298,7 @@ print("by grain alone, never by more than 60 gray levels:", bool(np.abs(plain - 
 # %%
 grid = [augment(image, Augmentation.preset(s), seed=0, epoch=e, index=3) for s in STRENGTHS for e in range(4)]
 titles = [f"{strength}, epoch {epoch}" for strength in STRENGTHS for epoch in range(4)]
-plots.plot_images(grid, titles, inches=1.2, phantom=data.phantom, heading="four strengths, four epochs")
+plots.plot_images(grid, titles, inches=1.1, phantom=data.phantom, heading="four strengths, four epochs")
 plt.show()
 
 # %% [markdown]
@@ -345,7 +354,7 @@ print("all weights positive:", bool((weights > 0).all()))
 # %%
 titles = [config.class_names[i] for i in y.argmax(axis=1)]
 shown = x[:12, ..., 0].astype(np.uint8)
-plots.plot_images(shown, titles[:12], ncols=6, inches=1.25, phantom=data.phantom, heading="part of a batch")
+plots.plot_images(shown, titles[:12], ncols=6, inches=1.15, phantom=data.phantom, heading="part of a batch")
 plt.show()
 
 # %% [markdown]
@@ -394,5 +403,4 @@ print("steps that have a reason:", len(REASONS), "of", len(most))
 # </details>
 
 # %% [markdown] tags=["next"]
-# **Next:** [4 · Train a detector](04_train.ipynb) · [![Open in
-# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/04_train.ipynb)
+# **Next:** [4 · Train a detector](04_train.ipynb) · [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/04_train.ipynb)
