@@ -6,12 +6,12 @@ to an open session, latency, memory, and the greatest difference to Keras. A min
 
     python benchmarks/runtimes.py
 
-ONNX Runtime was chosen. It is as fast as LiteRT (which opens in half the time and takes a third less memory), and:
-one session takes any batch size and any number of threads calling at once, where a LiteRT interpreter must be resized
-and belongs to one thread; every platform with Python 3.11 to 3.13 has wheels, Macs with Intel processors included;
-nothing but NumPy-sized packages comes with it; and its graph is simple enough to be written by 200 lines of our own in
-a tenth of a second, where the LiteRT converter takes seconds and TensorFlow. tf2onnx was not taken: it computes the
-same numbers, takes seconds, and has been looking for a maintainer since February 2026.
+ONNX Runtime was chosen. It is as fast as LiteRT, which opens in a third of the time and takes a third less memory; but
+one session takes any batch size and any number of threads that call at once, where a LiteRT interpreter must be resized
+and belongs to one thread. Every platform with Python 3.11 to 3.13 has wheels (Macs with Intel processors: of release
+1.23), where LiteRT has none for such Macs. And its graph is simple enough to be written by 200 lines of our own, in a
+tenth of a second and without TensorFlow; the LiteRT converter takes seconds. tf2onnx computes the same numbers, but
+takes seconds, too, and has been looking for a maintainer since February 2026 (onnx/tensorflow-onnx#2430).
 
 The script writes benchmarks/results/runtimes.json. LiteRT and tf2onnx are no dependencies of the package:
 ``pip install ai-edge-litert tf2onnx`` first; what is missing is left out.

@@ -472,7 +472,7 @@ assert run.history[-1]["loss"] < run.history[0]["loss"]
 # ## The curves
 
 # %%
-plots.plot_history(run.history)
+plots.plot_history(run.history, phantom=run.phantom)
 plt.show()
 
 # %% [markdown]

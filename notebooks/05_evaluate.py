@@ -190,8 +190,9 @@ assert auc.value > floor, f"AUC {auc} with preset {config.name}: something is wr
 # %%
 p = np.array(report.predictions["probability"])
 figure, axes = plt.subplots(1, 2, figsize=(9, 4))
-plots.plot_roc(y, p, operating_point=points["balanced"], ax=axes[0], phantom=report.phantom)
-plots.plot_precision_recall(y, p, operating_point=points["balanced"], ax=axes[1], phantom=report.phantom)
+shared = {"patients": data.test.patients, "operating_point": points["balanced"], "phantom": report.phantom}
+plots.plot_roc(y, p, ax=axes[0], **shared)
+plots.plot_precision_recall(y, p, ax=axes[1], **shared)
 figure.tight_layout()
 keep("roc_and_precision")
 
@@ -201,7 +202,7 @@ keep("roc_and_precision")
 
 # %%
 figure, ax = plt.subplots(figsize=(7, 3.2))
-plots.plot_scores(y, p, subtypes=data.test.subtypes, threshold=report.threshold, ax=ax, phantom=report.phantom)
+plots.plot_scores(p, data.test.subtypes, threshold=points["balanced"], ax=ax, phantom=report.phantom)
 keep("scores")
 
 # %% [markdown]
@@ -318,8 +319,9 @@ print(f"{mark}{len(alarms)} healthy children alarmed; {len(wrong)} errors come f
 
 # %%
 squares = data.test.images(detector.size)
-plots.plot_errors(squares, y, p, data.test.names, report.threshold, phantom=report.phantom)
-keep("errors")
+if len(wrong):
+    plots.plot_errors(squares, y, p, data.test.names, points["balanced"], limit=8, phantom=report.phantom)
+    keep("errors")
 
 # %% [markdown]
 # Look slowly, and distrust the first story that comes to mind; for any eight pictures a story can be found. Some questions

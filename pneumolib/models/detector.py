@@ -216,7 +216,7 @@ class Detector:
         return model
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the detector into `folder`, whole or not at all; a detector that stands there is replaced.
+        """Write the detector into `folder`, whole or not at all, over one that stands there.
 
         Raises:
             ArtifactError: `folder` holds something that is no detector.
@@ -244,7 +244,7 @@ def load_detector(
     if manifest.card.get("phantom") and not allow_phantom:
         raise ArtifactError(
             "This detector was trained on synthetic X-rays (phantoms): on real ones its answers mean nothing. "
-            f"To use it all the same, call load_detector(..., allow_phantom=True). Received: {found}"
+            f"To load it all the same, pass allow_phantom=True. Received: {found}"
         )
     # Looked at now, though only keras_model() reads it, so that a damaged detector is known at once.
     artifact.read_file(found, manifest, artifact.WEIGHTS)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def trained_like(config: Config) -> keras.Model:
     """A network whose normalisation layers hold statistics as training leaves them, so that none is the identity."""
     rng = np.random.default_rng(1)
-    model = build_model(config, precision="float32")
+    with runtime.seeded(0):
+        model = build_model(config, precision="float32")
     for layer in model.layers:
         if type(layer).__name__ == "BatchNormalization":
             n = layer.gamma.shape
