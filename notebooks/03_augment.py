@@ -247,8 +247,8 @@ plt.show()
 
 # %% [markdown]
 # A named strength costs much less than the sum of its steps: all changes of position are one matrix, applied once; all
-# changes of exposure are one table of 256 gray values; and what belongs to detector, file and frame happens to a part of
-# the images only (`occasional`). For a whole epoch that makes:
+# changes of exposure are one table of 256 gray values; and what belongs to detector, file and frame happens to a part
+# of the images only (`occasional`). For a whole epoch that makes:
 
 # %%
 n, cost = len(data.train), costs[f"all of {config.augmentation!r}"]

@@ -22,8 +22,8 @@
 # # 4 · Train a detector
 #
 # A network with random weights answers at random. Training turns millions of small screws until it answers rightly, on
-# images that it has seen and, if all goes well, on others too. Here every part of that is taken apart, tried in seconds,
-# and then put together for the real run, which you may interrupt whenever you like.
+# images that it has seen and, if all goes well, on others too. Here every part of that is taken apart, tried in
+# seconds, and then put together for the real run, which you may interrupt whenever you like.
 #
 # **In this notebook you**
 # - build a residual network that takes raw gray values, learns three classes and answers one question
@@ -91,8 +91,8 @@ if not runtime.has_gpu():
     print("In Colab, a GPU is under Runtime > Change runtime type > T4 GPU. Save, then Runtime > Run all.")
 
 # %% [markdown]
-# A GPU does thousands of small multiplications at the same time, and a network is hardly anything else. The large network
-# of the preset `full` takes minutes on a GPU and days on two cores; the small one is made for the cores.
+# A GPU does thousands of small multiplications at the same time, and a network is hardly anything else. The large
+# network of the preset `full` takes minutes on a GPU and days on two cores; the small one is made for the cores.
 
 # %% [markdown]
 # ## The settings, with their reasons
@@ -163,9 +163,10 @@ print(f"{mark}{len(images):,} images of {config.size} x {config.size}, ready in 
 
 # %% [markdown]
 # ## The network
-# A **residual network** is a pile of blocks. Each block looks at its input through two or three small filters and *adds*
-# what it finds: `output = input + finding`. A block that has nothing to say adds zero and does no harm, and the way back,
-# along which corrections travel when it learns, has a short cut past every block. That is why such piles can be deep.
+# A **residual network** is a pile of blocks. Each block looks at its input through two or three small filters and
+# *adds* what it finds: `output = input + finding`. A block that has nothing to say adds zero and does no harm, and the
+# way back, along which corrections travel when it learns, has a short cut past every block. That is why such piles can
+# be deep.
 
 # %%
 model = pn.build_model(config)
@@ -194,13 +195,13 @@ print("P(pneumonia) is the sum of two:", bool(np.allclose(1 - p[:, 0], p[:, 1] +
 
 # %% [markdown]
 # ## Borrowed or home-made
-# **Transfer learning** (preset `full`) begins with a ResNet-50 that has learnt from a million photographs. Edges, curves
-# and textures are useful for X-rays too. It goes in two steps:
+# **Transfer learning** (preset `full`) begins with a ResNet-50 that has learnt from a million photographs. Edges,
+# curves and textures are useful for X-rays too. It goes in two steps:
 # 1. *The head alone.* The new last layer starts at random, and its first corrections are wild. Only it learns for some
 #    epochs; the rest, the **backbone**, is frozen.
 # 2. *Fine-tuning.* Then everything learns, at a small rate. One kind of layer stays as it was: **batch normalisation**,
-#    which keeps running means of what it sees. Means of a few X-rays would overwrite those of a million photographs, and
-#    many a network that "does not learn" died of just that. It stays in inference mode.
+#    which keeps running means of what it sees. Means of a few X-rays would overwrite those of a million photographs,
+#    and many a network that "does not learn" died of just that. It stays in inference mode.
 
 # %% tags=["nbval-check-output"]
 large = pn.build_model(pn.Config.preset("full"), pretrained=False)
@@ -212,11 +213,14 @@ for step, change in (("head alone", freeze_backbone), ("fine-tuning", unfreeze_b
     print(f"{sum(layer.trainable for layer in norms)} of {len(norms)} normalisation layers")
 
 # %% [markdown]
-# **From scratch** (`cpu`, `quick`, `ci`) is the other way: a ResNet-18 with one gray channel, an eighth of the parameters
-# or fewer, and weights drawn at random. It knows nothing of cats, and everything it learns, it learns from chests.
+# **From scratch** (`cpu`, `quick`, `ci`) is the other way: a ResNet-18 with one gray channel, an eighth of the
+# parameters or fewer, and weights drawn at random. It knows nothing of cats, and everything it learns, it learns from
+# chests.
 
 # %%
-sizes = {name: pn.build_model(pn.Config.preset(name), pretrained=False).count_params() for name in ("cpu", "quick", "ci")}
+sizes = {
+    name: pn.build_model(pn.Config.preset(name), pretrained=False).count_params() for name in ("cpu", "quick", "ci")
+}
 assert max(sizes.values()) < large.count_params() / 8
 print({name: f"{n:,}" for name, n in sizes.items()})
 del large
@@ -244,8 +248,8 @@ for name in ("features", "logits", "probabilities"):
 
 # %% [markdown]
 # ## Class weights
-# There are about twice as many bacterial images as there are of each other kind. Left alone, the network would learn the
-# common class first and best. So every image is weighted in the loss, such that each class carries the same.
+# There are about twice as many bacterial images as there are of each other kind. Left alone, the network would learn
+# the common class first and best. So every image is weighted in the loss, such that each class carries the same.
 
 # %%
 targets = split.train.targets(config.classes)
@@ -259,8 +263,8 @@ print("every class carries the same:", bool(np.allclose(balance["together"], bal
 print(f"mean weight of an image: {weights.mean():.2f}")
 
 # %% [markdown]
-# This has a price. A network trained so believes that the three classes are equally common. Its raw probabilities fit no
-# hospital; [notebook 5](05_evaluate.ipynb) looks at what calibration repairs of that, and what it cannot.
+# This has a price. A network trained so believes that the three classes are equally common. Its raw probabilities fit
+# no hospital; [notebook 5](05_evaluate.ipynb) looks at what calibration repairs of that, and what it cannot.
 
 # %% [markdown]
 # ## Label smoothing
@@ -302,8 +306,8 @@ ax.set(title="learning rate of this run", xlabel="epoch", ylabel="learning rate"
 plt.show()
 
 # %% [markdown]
-# The end is as important as the beginning: in the flat tail the network settles. A run that is stopped at half its epochs
-# is *not* the same as one that was planned with half of them.
+# The end is as important as the beginning: in the flat tail the network settles. A run that is stopped at half its
+# epochs is *not* the same as one that was planned with half of them.
 
 # %% [markdown]
 # ## Averaging the weights
@@ -326,8 +330,8 @@ plt.show()
 
 # %% [markdown]
 # The average lags behind at first and is calmer in the end, which is when it is taken. One trap: batch normalisation's
-# running means belong to the jittering weights, not to their average. They have to be measured again on training images;
-# `pn.train` does so. A project that forgets it sees its accuracy fall by ten points and blames the average.
+# running means belong to the jittering weights, not to their average. They have to be measured again on training
+# images; `pn.train` does so. A project that forgets it sees its accuracy fall by ten points and blames the average.
 
 # %% [markdown]
 # ## Compile and fit, by hand
@@ -342,8 +346,8 @@ model.compile(
 )
 
 # %% [markdown]
-# A batch: images, what they show, and their weights. Order and augmentation are functions of (seed, epoch, image) and of
-# nothing else, which will matter in a moment.
+# A batch: images, what they show, and their weights. Order and augmentation are functions of (seed, epoch, image) and
+# of nothing else, which will matter in a moment.
 
 # %% tags=["nbval-check-output"]
 augmentation = pn.Augmentation.preset(config.augmentation)
@@ -351,13 +355,15 @@ classes = batches.one_hot(targets, config.classes)
 source = {"batch_size": config.batch_size, "seed": config.seed, "first_epoch": 0, "epochs": 1}
 stream = batches.training_batches(images, classes, weights, augmentation, **source)
 x, y, w = next(iter(stream))
-print("images: ", x.dtype.name, "batch, side, side, channel:", x.shape == (config.batch_size, config.size, config.size, 1))
+print(
+    "images: ", x.dtype.name, "batch, side, side, channel:", x.shape == (config.batch_size, config.size, config.size, 1)
+)
 print("classes:", y.dtype.name, "one a row:", bool((np.asarray(y).sum(1) == 1).all()))
 print("weights:", w.dtype.name, "all positive:", bool((np.asarray(w) > 0).all()))
 
 # %% [markdown]
-# And `fit` learns. On one batch, again and again: a network that cannot learn a handful of images by heart has a bug, and
-# it is better to find it now. What do you expect the loss to do?
+# And `fit` learns. On one batch, again and again: a network that cannot learn a handful of images by heart has a bug,
+# and it is better to find it now. What do you expect the loss to do?
 
 # %%
 by_heart = model.fit(x, y, sample_weight=w, batch_size=config.batch_size, epochs=20, verbose=0).history
@@ -369,9 +375,9 @@ ax.set(title=f"{mark}one batch, learnt by heart", xlabel="step", ylabel="loss", 
 plt.show()
 
 # %% [markdown]
-# It begins near the loss of a network that knows nothing, and falls. It will not reach zero: label smoothing forbids it.
-# And it means nothing yet. Learning by heart is what a network does best; that it learns what *holds for other images*
-# is the art, and the reason for everything above.
+# It begins near the loss of a network that knows nothing, and falls. It will not reach zero: label smoothing forbids
+# it. And it means nothing yet. Learning by heart is what a network does best; that it learns what *holds for other
+# images* is the art, and the reason for everything above.
 
 # %%
 assert by_heart["loss"][-1] < 0.75 * by_heart["loss"][0], "the network cannot learn one batch by heart"
@@ -390,8 +396,8 @@ print(f"about {max(1, round(seconds * steps * config.epochs / 60))} min of train
 # ## Pull the plug
 # A Colab runtime can end at any moment: the browser sleeps, the time is up, the GPU is wanted elsewhere. A run of
 # pneumolib may be killed at any moment too. After each epoch it writes a **checkpoint**: weights, optimizer, average,
-# history. Chance needs no saving, since it is a function of (seed, epoch, image). So the claim is not that a run goes on
-# *somehow*, but that it ends with **the same weights, bit for bit**, as one that nobody disturbed.
+# history. Chance needs no saving, since it is a function of (seed, epoch, image). So the claim is not that a run goes
+# on *somehow*, but that it ends with **the same weights, bit for bit**, as one that nobody disturbed.
 #
 # Let us try, with a few images and a tiny network. First the undisturbed run.
 
@@ -464,7 +470,8 @@ run = pn.train(data, config, out=out)
 
 # %%
 minutes = sum(row["seconds"] for row in run.history) / 60
-print(f"{mark}{len(run.history)} epochs in {minutes:.1f} min, {len(split.train) * len(run.history) / minutes / 60:.0f} images/s")
+rate = len(split.train) * len(run.history) / minutes / 60
+print(f"{mark}{len(run.history)} epochs in {minutes:.1f} min, {rate:.0f} images/s")
 assert run.finished
 assert run.history[-1]["loss"] < run.history[0]["loss"]
 
@@ -479,18 +486,22 @@ plt.show()
 # How to read them:
 # - The **training loss** falls, and cannot fall to zero. It is measured on augmented images with smoothed labels, so it
 #   may well lie *above* the validation loss. That is no mistake.
-# - The **validation AUC**, on random patients, climbs quickly and then sticks to the ceiling. From there on, its ups and
-#   downs are a handful of images. It can tell that something is broken; it cannot tell good from better.
+# - The **validation AUC**, on random patients, climbs quickly and then sticks to the ceiling. From there on, its ups
+#   and downs are a handful of images. It can tell that something is broken; it cannot tell good from better.
 # - The **shifted AUC**, on patients from the other end and with disturbed pixels, is lower and has room to move. What
 #   improves *it* has a chance to hold on the test.
 #
 # In numbers, for this run:
 
+
 # %%
 def reached(name: str) -> str:
     values = [row[name] for row in run.history]
-    first = 1 + next(i for i, value in enumerate(values) if value >= max(values) - 0.005)
-    return f"{name:12} ends at {values[-1]:.3f}; within .005 of its best ({max(values):.3f}) from epoch {first} of {len(values)}"
+    best = max(values)
+    first = 1 + next(i for i, value in enumerate(values) if value >= best - 0.005)
+    return (
+        f"{name:12} ends at {values[-1]:.3f}; within .005 of its best ({best:.3f}) from epoch {first} of {len(values)}"
+    )
 
 
 for name in ("val_auc", "shifted_auc"):
@@ -508,14 +519,16 @@ for name in ("val_auc", "shifted_auc"):
 
 # %%
 print(run.detector)
-pd.Series(run.detector.card["images"] | {name: run.detector.card[name] for name in ("val_auc", "shifted_auc", "phantom")})
+pd.Series(
+    run.detector.card["images"] | {name: run.detector.card[name] for name in ("val_auc", "shifted_auc", "phantom")}
+)
 
 # %%
 pd.DataFrame([vars(point) for point in run.detector.operating_points.values()]).round(3)
 
 # %% [markdown]
-# Three **operating points**: from which probability on does it say *pneumonia*? Chosen here, on validation patients, and
-# frozen. Notebook 5 pays for them. One image of the validation part, as a detector answers it:
+# Three **operating points**: from which probability on does it say *pneumonia*? Chosen here, on validation patients,
+# and frozen. Notebook 5 pays for them. One image of the validation part, as a detector answers it:
 
 # %%
 print(split.val[0].label, "->", run.detector.predict(split.val.read(0)))
@@ -545,7 +558,8 @@ print("points:  ", *run.detector.operating_points)
 # - read training curves, and know which number must not choose
 #
 # ## Three questions
-# 1. Your training loss is higher than your validation loss. A friend says that the two were swapped. What do you answer?
+# 1. Your training loss is higher than your validation loss. A friend says that the two were swapped. What do you
+#    answer?
 # 2. Why does the bit-for-bit claim need augmentation to be a function of (seed, epoch, image), and not of a random
 #    generator that simply runs on?
 # 3. Two runs end with validation AUCs of .9962 and .9968, and shifted AUCs of .953 and .941. Which would you keep?

@@ -20,8 +20,9 @@
 # %% [markdown]
 # # 5 · How good is it, and how do we know?
 #
-# A single number, "94 % accuracy", says little. Of how many images? Decided by which threshold, chosen when? Better than
-# what? Wrong on whom? This notebook opens the official test part, once, and answers these questions, one after the other.
+# A single number, "94 % accuracy", says little. Of how many images? Decided by which threshold, chosen when? Better
+# than what? Wrong on whom? This notebook opens the official test part, once, and answers these questions, one after the
+# other.
 #
 # **In this notebook you**
 # - open the test once, with everything frozen beforehand, and read each number with its interval
@@ -123,8 +124,8 @@ for name, part in split.parts().items():
 
 # %% [markdown]
 # `balanced` is the one by which we shall be judged. Why does it matter so much *when* it was chosen? Because the best
-# threshold for the test part can only be found by looking at the test part. Many a published accuracy was made that way,
-# and no hospital has the labels of tomorrow's patients.
+# threshold for the test part can only be found by looking at the test part. Many a published accuracy was made that
+# way, and no hospital has the labels of tomorrow's patients.
 
 # %% [markdown]
 # ## The test, once
@@ -162,7 +163,8 @@ report
 auc, accuracy = report.metrics["auc"], report.metrics["accuracy"]
 right = report.confusion["tp"] + report.confusion["tn"]
 print(f"{mark}{right} of {report.n} right: accuracy {accuracy}; AUC {auc}.")
-print(f"{mark}Another result within {100 * (accuracy.high - accuracy.low) / 2:.1f} points of this accuracy is not a different one.")
+half = 100 * (accuracy.high - accuracy.low) / 2
+print(f"{mark}Another result within {half:.1f} points of this accuracy is not a different one.")
 
 # %% [markdown]
 # Two checks that every reader of papers should make. Do the four fields add up, and is the accuracy a whole number of
@@ -175,8 +177,8 @@ print("accuracy is a whole number of images:", abs(accuracy.value * report.n - r
 print("every value lies in its interval:", all(m.low <= m.value <= m.high for m in report.metrics.values()))
 
 # %% [markdown]
-# And a claim, which fails where something is wrong. The floors are far below what each preset should reach; a preset for
-# a minute's test promises only that it beats a coin.
+# And a claim, which fails where something is wrong. The floors are far below what each preset should reach; a preset
+# for a minute's test promises only that it beats a coin.
 
 # %%
 floor = {"full": 0.95, "cpu": 0.95, "quick": 0.85}.get(config.name, 0.6)
@@ -197,8 +199,8 @@ figure.tight_layout()
 keep("roc_and_precision")
 
 # %% [markdown]
-# The mark is the frozen operating point. It need not lie at the corner of the curve: it was chosen elsewhere. How far it
-# lies from the corner is the price of honesty, and of the shift between the parts.
+# The mark is the frozen operating point. It need not lie at the corner of the curve: it was chosen elsewhere. How far
+# it lies from the corner is the price of honesty, and of the shift between the parts.
 
 # %%
 figure, ax = plt.subplots(figsize=(7, 3.2))
@@ -206,8 +208,8 @@ plots.plot_scores(p, data.test.subtypes, threshold=points["balanced"], ax=ax, ph
 keep("scores")
 
 # %% [markdown]
-# Here are the probabilities behind the curves. Ideal would be two heaps, one at each end, and nothing between. What lies
-# on the wrong side of the line is an error; what lies near it is a coin toss that looks like an answer.
+# Here are the probabilities behind the curves. Ideal would be two heaps, one at each end, and nothing between. What
+# lies on the wrong side of the line is an error; what lies near it is a coin toss that looks like an answer.
 
 # %% [markdown]
 # ## Do the probabilities mean what they say?
@@ -227,7 +229,10 @@ keep("reliability")
 # %%
 for part, truth, said in (("validation", held_out["subtype"] != "normal", held_out["probability"]), ("test", y, p)):
     gap = np.mean(said) - np.mean(truth)
-    print(f"{mark}{part:10} says {np.mean(said):.1%} on average, {np.mean(truth):.1%} are ill ({100 * gap:+.1f} points);", end=" ")
+    print(
+        f"{mark}{part:10} says {np.mean(said):.1%} on average, {np.mean(truth):.1%} are ill ({100 * gap:+.1f} points);",
+        end=" ",
+    )
     print(f"calibration error {metrics.ece(truth, said):.3f}")
 
 # %% [markdown]
@@ -238,8 +243,8 @@ for part, truth, said in (("validation", held_out["subtype"] != "normal", held_o
 # %% [markdown]
 # ## What a threshold costs
 # Now a thousand children, of whom a share of `PREVALENCE` has pneumonia (set it in the settings at the top). The
-# sensitivity and specificity measured above turn into children. What would you choose for a ward at night, where a missed
-# child is the worst? And for a screening, where each alarm means another X-ray?
+# sensitivity and specificity measured above turn into children. What would you choose for a ward at night, where a
+# missed child is the worst? And for a screening, where each alarm means another X-ray?
 
 
 # %%
@@ -276,7 +281,12 @@ for name, point in points.items():
     hit, false = metrics.sensitivity(y, p, point.threshold), 1 - metrics.specificity(y, p, point.threshold)
     ax.plot(shares, shares * hit / np.maximum(shares * hit + (1 - shares) * false, 1e-9), label=name)
 ax.axvline(PREVALENCE, color="gray", linestyle=":")
-ax.set(title=f"{mark}how often an alarm is right", xlabel="share of ill children", ylabel="alarms that are right", ylim=(0, 1.02))
+ax.set(
+    title=f"{mark}how often an alarm is right",
+    xlabel="share of ill children",
+    ylabel="alarms that are right",
+    ylim=(0, 1.02),
+)
 ax.legend(loc="lower right", frameon=False)
 keep("alarms")
 
@@ -291,7 +301,9 @@ keep("alarms")
 # The names tell bacterial from viral. One is harder than the other.
 
 # %%
-rows = [(name, part.n, key, str(value)) for name, part in report.per_subtype.items() for key, value in part.metrics.items()]
+rows = [
+    (name, part.n, key, str(value)) for name, part in report.per_subtype.items() for key, value in part.metrics.items()
+]
 pd.DataFrame(rows, columns=["subtype", "images", "metric", "value and 95 % interval"])
 
 # %%
@@ -300,7 +312,11 @@ found = {name: value for name, value in found.items() if value is not None}
 hardest, easiest = min(found, key=lambda n: found[n].value), max(found, key=lambda n: found[n].value)
 apart = found[hardest].high < found[easiest].low
 print(f"{mark}{hardest} cases are found least: {found[hardest]}; {easiest}: {found[easiest]}.")
-print("The intervals do not overlap." if apart else "The intervals overlap: that they differ is not shown by these images.")
+print(
+    "The intervals do not overlap."
+    if apart
+    else "The intervals overlap: that they differ is not shown by these images."
+)
 
 # %% [markdown]
 # Viral pneumonia is often diffuse and faint, without the dense patch that catches the eye, so one would expect it to be
@@ -315,7 +331,9 @@ print("The intervals do not overlap." if apart else "The intervals overlap: that
 wrong = report.table().query("decision != label")
 missed, alarms = wrong[wrong["label"] == "pneumonia"], wrong[wrong["label"] == "normal"]
 print(f"{mark}{len(missed)} ill children missed:", missed["subtype"].value_counts().to_dict())
-print(f"{mark}{len(alarms)} healthy children alarmed; {len(wrong)} errors come from {wrong['patient'].nunique()} patients")
+print(
+    f"{mark}{len(alarms)} healthy children alarmed; {len(wrong)} errors come from {wrong['patient'].nunique()} patients"
+)
 
 # %%
 squares = data.test.images(detector.size)
@@ -324,8 +342,8 @@ if len(wrong):
     keep("errors")
 
 # %% [markdown]
-# Look slowly, and distrust the first story that comes to mind; for any eight pictures a story can be found. Some questions
-# that can be *checked* afterwards:
+# Look slowly, and distrust the first story that comes to mind; for any eight pictures a story can be found. Some
+# questions that can be *checked* afterwards:
 # - Is the child turned, cut off, very dark or very bright? Compare with the table of disturbances below.
 # - Is there something that is not the child: a letter, a tube, an electrode, the edge of the film?
 # - Several errors of one patient? Then it is one finding, not several.
@@ -371,7 +389,8 @@ plots.plot_images(changed, list(DISTURBANCES), ncols=5, phantom=data.phantom)
 plt.show()
 
 # %% [markdown]
-# A part of the test images, evenly spaced, is enough to see a loss that matters, and keeps this fast for large networks.
+# A part of the test images, evenly spaced, is enough to see a loss that matters, and keeps this fast for large
+# networks.
 
 # %%
 some = np.linspace(0, len(y) - 1, min(len(y), 240)).astype(int)
@@ -392,17 +411,22 @@ figure, ax = plt.subplots(figsize=(7, 3.4))
 at = np.arange(len(robustness))
 for column, marker in (("AUC", "o"), ("sensitivity", ">"), ("specificity", "<")):
     ax.plot(robustness[column], at, marker, label=column)
-ax.set(yticks=at, yticklabels=robustness.index, xlabel="on the disturbed test images", title=f"{mark}what a disturbance does")
+ax.set(
+    yticks=at,
+    yticklabels=robustness.index,
+    xlabel="on the disturbed test images",
+    title=f"{mark}what a disturbance does",
+)
 ax.invert_yaxis()
 ax.grid(axis="y", alpha=0.3)
 ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.16), ncols=3, frameon=False)
 keep("robustness")
 
 # %% [markdown]
-# Compare how far the AUC moves with how far sensitivity and specificity move. Often the *order* of the children survives
-# a disturbance and the *threshold* does not: all probabilities shift together, and a fixed line cuts elsewhere. A detector
-# can lose half of its specificity to a brightness knob while its AUC looks untouched. So a new place needs its threshold
-# looked at before anything else.
+# Compare how far the AUC moves with how far sensitivity and specificity move. Often the *order* of the children
+# survives a disturbance and the *threshold* does not: all probabilities shift together, and a fixed line cuts
+# elsewhere. A detector can lose half of its specificity to a brightness knob while its AUC looks untouched. So a new
+# place needs its threshold looked at before anything else.
 
 # %%
 worst = (robustness["accuracy"] - robustness.loc["as it is", "accuracy"]).idxmin()
@@ -411,9 +435,9 @@ print(f"{mark}The most harmful here: {worst!r}, which costs {100 * drop:.1f} poi
 
 # %% [markdown]
 # ## Among others
-# What do others reach? Only results on the same 624 official test images count, and only such that, as far as one can see,
-# were not selected on them. Re-shuffled splits, where 97 to 99 % are common, measure another thing: there, the JPEG
-# quality of the files alone separates the classes (notebook 2). The sources are named; the numbers are theirs.
+# What do others reach? Only results on the same 624 official test images count, and only such that, as far as one can
+# see, were not selected on them. Re-shuffled splits, where 97 to 99 % are common, measure another thing: there, the
+# JPEG quality of the files alone separates the classes (notebook 2). The sources are named; the numbers are theirs.
 
 # %%
 PUBLISHED = pd.DataFrame(
@@ -426,7 +450,12 @@ PUBLISHED = pd.DataFrame(
         ("AutoML Vision, 28 pixels", 0.991, 0.946, "MedMNIST v2"),
         ("ResNet-18, 224 pixels, ImageNet", 0.980, 0.911, "MedMNIST+, Doerrich et al. 2025, 3 seeds"),
         ("DINO ViT-B/16, linear probe", 0.989, 0.916, "MedMNIST+, 3 seeds"),
-        ("ConvNeXt-V2-T, 3 classes, ImageNet-22k", None, 599 / 624, "github.com/kiselyovd/chest-xray-classifier, 1 run"),
+        (
+            "ConvNeXt-V2-T, 3 classes, ImageNet-22k",
+            None,
+            599 / 624,
+            "github.com/kiselyovd/chest-xray-classifier, 1 run",
+        ),
     ],
     columns=["model", "AUC", "accuracy", "source"],
 )
@@ -445,7 +474,11 @@ for row, (_, other) in enumerate(others.sort_values("accuracy").iterrows()):
     colour = "tab:orange" if other["model"] == ours else "tab:blue"
     ax.plot([share.low, share.high], [row, row], color=colour, linewidth=3, alpha=0.6)
     ax.plot(share.value, row, "o", color=colour)
-ax.set(yticks=range(len(others)), yticklabels=others.sort_values("accuracy")["model"], xlabel="accuracy, 95 % interval (Wilson)")
+ax.set(
+    yticks=range(len(others)),
+    yticklabels=others.sort_values("accuracy")["model"],
+    xlabel="accuracy, 95 % interval (Wilson)",
+)
 ax.set_title(f"{mark}official test part" + (", but for the phantom's own" if data.phantom else ""))
 ax.grid(axis="x", alpha=0.3)
 keep("comparison")
@@ -455,13 +488,16 @@ size_only = PUBLISHED.loc[1, "accuracy"]
 if data.phantom:
     print("PHANTOM: drawn images are not X-rays. This run's row shows where a result would stand, and is none.")
 elif accuracy.low > size_only:
-    print(f"Better than the size of the files ({size_only:.1%}), with its whole interval. What the surplus is, is open.")
+    print(
+        f"Better than the size of the files ({size_only:.1%}), with its whole interval. What the surplus is, is open."
+    )
 else:
     print(f"Not shown to be better than the size of the files ({size_only:.1%}): no claim about lungs can be made.")
 
 # %% [markdown]
 # Three things to take along:
-# - The bar to look at first is *width and height*. A model that has not clearly passed it has not shown that it sees lungs.
+# - The bar to look at first is *width and height*. A model that has not clearly passed it has not shown that it sees
+#   lungs.
 # - Neighbours overlap. Whoever ranks models that are a point apart ranks chance, unless they are compared on the same
 #   images, pair by pair.
 # - The last points are hard to believe for anyone: this test part has been seen by thousands of people. It is a *known*
@@ -502,14 +538,14 @@ print("marked as phantom exactly where it is one:", saved["phantom"] == data.pha
 # - translated a threshold into what happens to a thousand children
 # - placed the result among baselines and published results, and said what it does *not* show
 #
-# What remains is to put the detector to work: to answer questions about images that arrive one by one. It already can, in
-# one line, `detector.predict("x-ray.jpeg")`, or in a terminal, `pneumolib predict x-ray.jpeg`.
+# What remains is to put the detector to work: to answer questions about images that arrive one by one. It already can,
+# in one line, `detector.predict("x-ray.jpeg")`, or in a terminal, `pneumolib predict x-ray.jpeg`.
 #
 # ## Three questions
 # 1. A paper reports 96.83 % accuracy on the official test part. How many images is that? What follows?
 # 2. The AUC stays at .98 when all images get darker, and the specificity halves. Has the detector become worse?
-# 3. You see the errors above and have an idea that would repair half of them. What do you do with the idea, and what with
-#    this test part?
+# 3. You see the errors above and have an idea that would repair half of them. What do you do with the idea, and what
+#    with this test part?
 #
 # <details><summary>Answers</summary>
 #
@@ -517,8 +553,8 @@ print("marked as phantom exactly where it is one:", saved["phantom"] == data.pha
 #    the paper should say which.
 # 2. Its ranking has not, its decisions have. A new threshold, chosen on darkened *validation* images, would repair it;
 #    better is a detector that has seen darker images in training.
-# 3. Try it, choose by validation and shifted validation, and report it, with the remark that the idea came from looking at
-#    this test part. For a clean number you need images that nobody has looked at.
+# 3. Try it, choose by validation and shifted validation, and report it, with the remark that the idea came from looking
+#    at this test part. For a clean number you need images that nobody has looked at.
 #
 # </details>
 

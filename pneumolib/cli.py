@@ -75,7 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into DIR/tensorboard")
 
     sub = add(
-        "evaluate", _evaluate, "measure a detector on a data set", "pneumolib evaluate --data data.zip --detector runs/1"
+        "evaluate",
+        _evaluate,
+        "measure a detector on a data set",
+        "pneumolib evaluate --data data.zip --detector runs/1",
     )
     sub.add_argument("--data", metavar="DATA", help=DATA_HELP)
     sub.add_argument("--detector", default="bundled", metavar="DIR", help=DETECTOR_HELP)

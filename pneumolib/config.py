@@ -115,7 +115,9 @@ class Config:
         if name == "auto":
             name = environment().preset or ("full" if _has_gpu() else "quick")
         if name not in PRESETS:
-            raise ConfigError(f"There is no preset of that name. Allowed: auto, {', '.join(PRESETS)}. Received: {name!r}")
+            raise ConfigError(
+                f"There is no preset of that name. Allowed: auto, {', '.join(PRESETS)}. Received: {name!r}"
+            )
         return cls.from_dict({"name": name, **PRESETS[name], **changes})
 
     @classmethod
@@ -165,8 +167,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     # Tiny: shows that everything runs, proves nothing about accuracy.
     "ci": dict(
-        size=64, architecture="resnet18", width=8, augmentation="light", epochs=12, batch_size=16,
-        average_weights=0.9, phantom_allowed=True,
+        size=64,
+        architecture="resnet18",
+        width=8,
+        augmentation="light",
+        epochs=12,
+        batch_size=16,
+        average_weights=0.9,
+        phantom_allowed=True,
     ),
 }
 

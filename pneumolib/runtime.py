@@ -107,7 +107,9 @@ def has_gpu() -> bool:
 
 
 def _has_nvidia_driver() -> bool:
-    return Path("/proc/driver/nvidia").exists() or Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
+    return (
+        Path("/proc/driver/nvidia").exists() or Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
+    )
 
 
 def best_precision() -> str:
@@ -166,8 +168,10 @@ def drive_folder(name: str = "pneumolib") -> Path:
         DataNotFoundError: this is not a Colab runtime.
     """
     if not in_colab():
-        raise DataNotFoundError("Google Drive can be mounted in a Colab runtime only. Elsewhere, pass a folder of yours.")
-    from google.colab import drive  # type: ignore[import-not-found]
+        raise DataNotFoundError(
+            "Google Drive can be mounted in a Colab runtime only. Elsewhere, pass a folder of yours."
+        )
+    from google.colab import drive
 
     drive.mount("/content/drive")
     folder = Path("/content/drive/MyDrive") / name

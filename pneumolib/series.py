@@ -95,7 +95,9 @@ def _print_result(path: Path) -> None:
     if not path.is_file():
         return
     report = json.loads(path.read_text(encoding="utf-8"))
-    title = "Result on the test images" + (" — PHANTOM: synthetic X-rays, no result at all" if report["phantom"] else "")
+    title = "Result on the test images" + (
+        " — PHANTOM: synthetic X-rays, no result at all" if report["phantom"] else ""
+    )
     print(f"\n{title} (n = {report['n']}, operating point {report['operating_point']!r})")
     for name in ("auc", "accuracy", "sensitivity", "specificity", "f1", "brier", "ece"):
         low, high = report[f"{name}_ci"] or (float("nan"),) * 2

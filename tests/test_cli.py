@@ -65,7 +65,8 @@ def test_predict_reports_what_it_cannot_read_and_scores_the_rest(
 def test_predict_from_a_cold_start_never_imports_tensorflow(run: Run, x_ray: Path) -> None:
     program = (
         "import sys; from pneumolib.cli import main; code = main(sys.argv[1:]);"
-        "heavy = {'tensorflow', 'keras', 'pandas', 'sklearn', 'matplotlib', 'seaborn', 'jax', 'torch'} & set(sys.modules);"
+        "names = {'tensorflow', 'keras', 'pandas', 'sklearn', 'matplotlib', 'seaborn', 'jax', 'torch'};"
+        "heavy = names & set(sys.modules);"
         "assert not heavy, heavy; sys.exit(code)"
     )
     command = [sys.executable, "-c", program, "predict", str(x_ray), "--detector", str(run.folder)]
@@ -108,9 +109,7 @@ def test_train_refuses_a_finished_folder_and_resumes_when_told(
     assert main([*arguments, "--resume"]) == 0
 
 
-def test_audit_counts_and_writes_json(
-    phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_audit_counts_and_writes_json(phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "audit.json"
     assert main(["audit", str(phantom_folder), "--json", str(target)]) == 0
     assert "NORMAL" in capsys.readouterr().out

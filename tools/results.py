@@ -33,7 +33,7 @@ def results() -> str:
     for name in ("width and height", "JPEG quality", "majority class"):
         row = shortcuts[name]
         plain = {key.removesuffix("_test"): value for key, value in row.items() if key.endswith("_test")}
-        rows.append(_row(f"baseline without pixels: {name}", "–", row["n_test"], plain))
+        rows.append(_row(f"baseline without pixels: {name}", "-", row["n_test"], plain))
     with (ROOT / "benchmarks" / "published.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             values = {key: float(row[key]) for key in ("auc", "accuracy", "sensitivity", "specificity") if row[key]}
@@ -44,12 +44,12 @@ def results() -> str:
 {text}
 
 Ours: one run, seed {run["seed"]}, {run["minutes"]:.0f} minutes on {run["machine"]}, on the
-224-pixel copies of the data set of which half of the test patients were at hand (n = {report["n"]}). In brackets the
-95 % interval, by resampling patients. The threshold, {report["threshold"]:.3f}, was frozen on validation patients before.
+224-pixel copies of the data set of which half of the test patients were at hand (n = {report["n"]}). In brackets
+the 95 % interval, by resampling patients. The threshold, {report["threshold"]:.3f}, was frozen on validation patients.
 Sensitivity for bacterial pneumonia {subtypes["bacterial"]["sensitivity"]:.3f}, for viral
-{subtypes["viral"]["sensitivity"]:.3f}. Brier score {report["brier"]:.3f}, expected calibration error {report["ece"]:.3f};
-AUC on validation {run["val_auc"]:.4f}, on shifted validation {run["shifted_auc"]:.4f}. Published rows are on all 624 test
-images, as their sources give them; differences below two points of accuracy between single runs mean nothing.
+{subtypes["viral"]["sensitivity"]:.3f}. Brier score {report["brier"]:.3f}, calibration error {report["ece"]:.3f}.
+AUC on validation {run["val_auc"]:.4f}, on shifted validation {run["shifted_auc"]:.4f}. Published rows are on all
+624 test images, as their sources give them; differences below two points of accuracy between single runs mean nothing.
 `python benchmarks/accuracy.py` measures our row, `python benchmarks/shortcuts.py` the baselines."""
 
 

@@ -136,7 +136,7 @@ class ImageSet:
             raise type(error)(f"{self.records[index].name}: {error}") from error
 
     def images(self, size: int, *, progress: bool = False) -> NDArray[np.uint8]:
-        """Return all images as squares, a read-only memory map uint8 ``[N, size, size]``; prepared once, then opened."""
+        """Return all images as squares, a read-only memory map uint8 ``[N, size, size]``, prepared once."""
         from pneumolib.data.store import open_store
 
         return open_store(self, size, progress=progress)
@@ -235,7 +235,9 @@ def load_dataset(source: str | os.PathLike[str] | None = None, *, config: Config
         return _from(download.download(), kind="kaggle")
     except DownloadError as error:
         if source is None and config is not None and config.phantom_allowed:
-            print(f"No X-rays found: {error}\nPHANTOM: synthetic X-rays stand in; no figure made from them is a result.")
+            print(
+                f"No X-rays found: {error}\nPHANTOM: synthetic X-rays stand in; no figure made from them is a result."
+            )
             return _phantom()
         raise DownloadError(f"{error} {WAYS_OUT}") from error
 
@@ -254,6 +256,5 @@ def _from(path: Path, kind: str | None = None) -> Dataset:
         split, folder, file = name.split("/")
         identity = parse_name(split, folder, file)
         records[split].append(Record(name, split, identity.label, identity.subtype, identity.patient, size))
-    parts = {s: ImageSet(tuple(records[s]), source, name=s, phantom=kind == "phantom") for s in SPLITS}
-    return Dataset(**parts, source=source, kind=kind)
-
+    train, val, test = (ImageSet(tuple(records[s]), source, name=s, phantom=kind == "phantom") for s in SPLITS)
+    return Dataset(train, val, test, source=source, kind=kind)

@@ -151,7 +151,8 @@ def _copy(folder: Path, target: Path) -> Path:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadError(
-                f"The disk of {target} is full; free some space and run the same command again, it goes on where it was."
+                f"The disk of {target} is full. Free some space and run the same command again; "
+                "it goes on where it was."
             ) from error
         raise DownloadError(f"The images could not be copied to {target}: {error}.") from error
     return target

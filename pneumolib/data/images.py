@@ -189,10 +189,8 @@ def _from_deep(values: NDArray[np.int64], declared: int | None) -> NDArray[np.ui
         raise ImageError(
             f"the file holds integers beyond 16 bits. Allowed: 0 to 65535. Received: values from {low} to {high}"
         )
-    if declared is not None and declared >= high:
-        top = declared
-    else:
-        top = 4095 if high < 4096 else 65535
+    by_depth = 4095 if high < 4096 else 65535
+    top = declared if declared is not None and declared >= high else by_depth
     return ((values * 255 + top // 2) // top).astype(np.uint8)
 
 

@@ -315,7 +315,9 @@ def _expose(attenuation: _Array, rng: np.random.Generator, size: tuple[int, int]
     centre = (_WIDTH / 2 + rng.normal(0, 6), _TOP + 128 + rng.normal(0, 8))
     matrix = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]) * [[zoom_x], [zoom_y]]
     matrix = np.column_stack([matrix, np.array([width / 2, height / 2]) - matrix @ centre])
-    film = cv2.warpAffine(attenuation, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    film: _Array = cv2.warpAffine(
+        attenuation, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
 
     film = film + rng.uniform(0.02, 0.16) * cv2.blur(film, (width // 3, height // 3))  # scatter
     film = film / float(np.percentile(film[::4, ::4], 99)) * rng.uniform(0.9, 1.05)
@@ -328,7 +330,7 @@ def _expose(attenuation: _Array, rng: np.random.Generator, size: tuple[int, int]
         gamma = math.sqrt(low * high)
         low, high = (gamma, high) if float((sample**gamma).mean()) > target else (low, gamma)
     film = np.clip(film, 0, 1) ** gamma
-    grain = rng.standard_normal((height, width), dtype=np.float32)
+    grain: _Array = rng.standard_normal((height, width), dtype=np.float32)
     grain = cv2.GaussianBlur(grain, (0, 0), 0.7) * rng.uniform(0.012, 0.03) * (1.15 - film)
     black, white = rng.uniform(0.0, 0.06), rng.uniform(0.88, 1.0)
     pixels = np.clip((black + (white - black) * film + grain) * 255, 0, 255).astype(np.uint8)
@@ -403,7 +405,7 @@ def _blur(canvas: _Array, sigma: float) -> _Array:
     if sigma < 4:
         return cv2.GaussianBlur(canvas, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) * np.float32(1 / 255)
     # What a wide blur leaves, a quarter of the pixels can carry.
-    small = cv2.resize(canvas, (_WIDTH // 4, _HEIGHT // 4), interpolation=cv2.INTER_AREA) * np.float32(1 / 255)
+    small: _Array = cv2.resize(canvas, (_WIDTH // 4, _HEIGHT // 4), interpolation=cv2.INTER_AREA) * np.float32(1 / 255)
     small = cv2.GaussianBlur(small, (0, 0), sigma / 4, borderType=cv2.BORDER_REPLICATE)
     return cv2.resize(small, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_LINEAR)
 
@@ -431,7 +433,7 @@ def _noise(rng: np.random.Generator, cells: int) -> _Array:
     """Return smooth noise about 0 with the given number of cells along the height."""
     import cv2
 
-    grid = rng.standard_normal((cells, round(cells * _WIDTH / _HEIGHT)), dtype=np.float32)
+    grid: _Array = rng.standard_normal((cells, round(cells * _WIDTH / _HEIGHT)), dtype=np.float32)
     if cells < 20:
         grid = cv2.resize(grid, (_WIDTH // 4, _HEIGHT // 4), interpolation=cv2.INTER_CUBIC)
     return cv2.resize(grid, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_LINEAR)

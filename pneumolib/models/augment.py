@@ -10,7 +10,6 @@ The steps follow the order in which an X-ray comes into being: the child's posit
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def training_batches(
         batch = np.stack([augment(images[i], augmentation, seed=seed, epoch=epoch, index=int(i)) for i in chosen])
         return batch[..., None], targets[chosen], weights[chosen]
 
-    def shaped(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def shaped(step: Any) -> tuple[Any, Any, Any]:
         x, y, w = tf.numpy_function(load, [step], (tf.uint8, tf.float32, tf.float32))
         x = tf.ensure_shape(x, (batch_size, side, side, 1))
         return tf.cast(x, tf.float32), tf.ensure_shape(y, (batch_size, classes)), tf.ensure_shape(w, (batch_size,))
@@ -93,7 +93,7 @@ def prediction_batches(images: NDArray[np.uint8], batch_size: int) -> tf.data.Da
     def load(start: np.int64) -> NDArray[np.float32]:
         return np.asarray(images[start : start + batch_size, ..., None], np.float32)
 
-    def shaped(start: tf.Tensor) -> tf.Tensor:
+    def shaped(start: Any) -> Any:
         return tf.ensure_shape(tf.numpy_function(load, [start], tf.float32), (None, *images.shape[1:], 1))
 
     return tf.data.Dataset.range(0, len(images), batch_size).map(shaped).prefetch(2)

@@ -185,9 +185,7 @@ def _callback_state(callback: keras.callbacks.Callback) -> tuple[dict[str, Any],
     return {"class": type(callback).__name__, "plain": plain}, held
 
 
-def _restore_callback(
-    callback: keras.callbacks.Callback, state: dict[str, Any], held: dict[str, NDArray[Any]]
-) -> None:
+def _restore_callback(callback: keras.callbacks.Callback, state: dict[str, Any], held: dict[str, NDArray[Any]]) -> None:
     if state["class"] != type(callback).__name__:
         raise ArtifactError(
             f"The run was started with a {state['class']} in this place; pass the same callbacks in the same order. "
