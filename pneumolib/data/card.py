@@ -111,10 +111,11 @@ def parse_name(split: str, folder: str, filename: str) -> Identity:
     """
     stem = PurePosixPath(filename).stem
     label = LABELS[folder.upper()]
+    stranger = f"file:{split}/{folder.upper()}/{PurePosixPath(filename).name}"
     if label == "pneumonia":
         if found := _PNEUMONIA.match(stem):
             return Identity(label, _SUBTYPES[found[2].lower()], f"{found[2].lower()}:{int(found[1])}")
-        return Identity(label, "unspecified", f"file:{split}/{stem}")
+        return Identity(label, "unspecified", stranger)
     if found := _NORMAL.match(stem):
         return Identity(label, "normal", f"{found[1].upper()}:{int(found[2])}")
-    return Identity(label, "normal", f"file:{split}/{stem}")
+    return Identity(label, "normal", stranger)

@@ -115,9 +115,22 @@ class ImageSet:
         return np.array([CLASSES.index(r.subtype) for r in self.records], dtype=np.int64)
 
     def take(self, chosen: Any, name: str | None = None) -> ImageSet:
-        """Return the images that `chosen` names, by indices or by a bool mask ``[N]``."""
+        """Return the images that `chosen` names, in its order: indices, or a bool mask ``[N]``.
+
+        Raises:
+            DataError: a mask of another length, or an index that is no int or out of range.
+        """
         chosen = np.asarray(chosen)
-        indices = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(int)
+        mask = chosen.dtype == bool
+        if mask and chosen.shape != (len(self),):
+            raise DataError(
+                f"A mask needs one entry for each of the {len(self)} images. Received: {list(chosen.shape)}"
+            )
+        indices = np.flatnonzero(chosen) if mask else chosen.astype(int)
+        if not mask and (chosen.ndim != 1 or (indices != chosen).any() or (abs(indices + 0.5) > len(self)).any()):
+            raise DataError(
+                f"Indices must be a list of whole numbers from {-len(self)} to {len(self) - 1}. Received: {chosen}"
+            )
         records = tuple(self.records[i] for i in indices)
         return ImageSet(records, self.source, name=name or self.name, phantom=self.phantom)
 
@@ -150,7 +163,7 @@ class ImageSet:
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits of the names and sizes, in order."""
-        return fingerprint({r.name: r.n_bytes for r in self.records})
+        return fingerprint((r.name, r.n_bytes) for r in self.records)
 
 
 @dataclass(frozen=True)
@@ -187,7 +200,7 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits of all names and sizes."""
-        return fingerprint({r.name: r.n_bytes for part in self.parts().values() for r in part})
+        return fingerprint(sorted((r.name, r.n_bytes) for part in self.parts().values() for r in part))
 
     def verify(self, *, deep: bool = False) -> Verification:
         """Compare with the card and look for duplicates; `deep` decodes every file too."""

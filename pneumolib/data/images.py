@@ -32,7 +32,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pneumolib.errors import DataError, DataNotFoundError, ImageError, ImageTooLargeError
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
-_READ_AS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP")  # MPO is how some cameras mark a JPEG with a preview
 _ALLOWED = "JPEG, PNG, TIFF, BMP or WebP"
 
 
@@ -139,13 +138,14 @@ def _read(source: bytes | str | os.PathLike[str], limits: Limits) -> tuple[bytes
 
 
 def _decode(content: bytes, at_least: int | None, limits: Limits) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(content), formats=_READ_AS) as picture:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
         width, height = picture.size
         if width * height > limits.max_pixels:
             raise ImageTooLargeError(
                 f"the image is too large. Allowed: {limits.max_pixels:,} pixels. Received: {width} x {height}"
             )
         frames = getattr(picture, "n_frames", 1)
+        # MPO is how some cameras mark a JPEG that carries a preview.
         if frames > 1 and picture.format != "MPO":
             raise ImageError(f"the file holds several images. Allowed: one. Received: {frames}")
         if picture.format in ("JPEG", "MPO") and at_least is not None and min(width, height) > at_least:

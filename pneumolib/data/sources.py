@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import threading
 import zipfile
+import zlib
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -16,6 +19,8 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 PHANTOM_MARKER = "phantom.json"  # stands in a folder of synthetic X-rays
 # A file beyond this is no X-ray of this set (its largest is under 3 MB); a zip entry may claim any size.
 MAX_FILE_BYTES = 64 * 2**20
+# What reading a damaged, encrypted or oddly packed member of a zip raises.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError, RuntimeError)
 
 
 class Source(Protocol):
@@ -46,27 +51,37 @@ class FolderSource:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.location = str(path)
-        self.phantom = False
         top = Path(path)
         if not top.is_dir():
             raise DataNotFoundError(f"There is no folder at that path. Received: {path}")
         found: dict[str, tuple[Path, int]] = {}
-        for folder, folders, files in os.walk(top):
-            folders[:] = sorted(f for f in folders if not _ignored(f))
-            for file in files:
+        seen: set[str] = set()
+        for folder, folders, files in os.walk(top, followlinks=True):
+            # A link may lead back up; whoever was visited is not visited again.
+            real = os.path.realpath(folder)
+            folders[:] = [] if real in seen else sorted(f for f in folders if not _ignored(f))
+            for file in [] if real in seen else files:
                 full = Path(folder, file)
                 if file.lower().endswith(SUFFIXES) and not _ignored(file):
-                    found[full.relative_to(top).as_posix()] = (full, full.stat().st_size)
-                self.phantom |= file == PHANTOM_MARKER
-        self._files = {name: found[original] for name, original in _below_root(found, self.location).items()}
+                    # A link that leads nowhere counts as an empty file, to be found by whoever reads it.
+                    found[full.relative_to(top).as_posix()] = (full, full.stat().st_size if full.is_file() else 0)
+            seen.add(real)
+        root, names = _below_root(found, self.location)
+        self._files = {name: found[original] for name, original in names.items()}
+        self.phantom = top.joinpath(*root, PHANTOM_MARKER).is_file()
 
     def names(self) -> dict[str, int]:
         """Return each image's name and its size in bytes, sorted by name."""
         return {name: size for name, (_, size) in self._files.items()}
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of one file."""
-        return self._files[name][0].read_bytes()
+        """Return the bytes of one file; `DataError` where the system does not give them."""
+        try:
+            return self._files[name][0].read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{name} cannot be read from {self.location}: {error.strerror}. Does the file still stand there?"
+            ) from error
 
 
 class ZipSource:
@@ -88,7 +103,7 @@ class ZipSource:
         self._local = threading.local()
         try:
             with zipfile.ZipFile(self._path) as archive:
-                self.phantom = any(PurePosixPath(name).name == PHANTOM_MARKER for name in archive.namelist())
+                inside = set(archive.namelist())
                 sizes = {
                     info.filename: info.file_size
                     for info in archive.infolist()
@@ -100,7 +115,9 @@ class ZipSource:
             raise DataError(
                 f"That file is no zip that can be read ({error}). Allowed: a folder or a zip. Received: {path}"
             ) from error
-        self._files = {name: (inside, sizes[inside]) for name, inside in _below_root(sizes, self.location).items()}
+        root, names = _below_root(sizes, self.location)
+        self._files = {name: (original, sizes[original]) for name, original in names.items()}
+        self.phantom = "/".join([*root, PHANTOM_MARKER]) in inside
 
     def names(self) -> dict[str, int]:
         """Return each image's name and its size in bytes, sorted by name."""
@@ -115,7 +132,7 @@ class ZipSource:
             )
         try:
             return self._archive().read(inside)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except _ZIP_ERRORS as error:
             raise DataError(f"{name} cannot be read from {self.location}: {error}. Get the zip again.") from error
 
     def _archive(self) -> zipfile.ZipFile:
@@ -147,9 +164,9 @@ def open_source(path: str | os.PathLike[str]) -> FolderSource | ZipSource:
     return ZipSource(path)
 
 
-def fingerprint(sizes: dict[str, int]) -> str:
-    """Return 16 hexadecimal digits of the names and sizes of files."""
-    text = "\n".join(f"{name} {size}" for name, size in sorted(sizes.items()))
+def fingerprint(files: Iterable[tuple[str, int]]) -> str:
+    """Return 16 hexadecimal digits of the names and sizes of files, in the order given."""
+    text = "\n".join(f"{name} {size}" for name, size in files)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -157,8 +174,8 @@ def _ignored(part: str) -> bool:
     return part.startswith(".") or part == "__MACOSX"
 
 
-def _below_root(paths: dict[str, object] | dict[str, int] | dict[str, tuple[Path, int]], where: str) -> dict[str, str]:
-    """Map names below the data set's root to the paths given: the shallowest folder that holds class folders.
+def _below_root(paths: Iterable[str], where: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the data set's root, the shallowest folder that holds class folders, and the path of each name below it.
 
     Kaggle's archive holds the whole set twice, one inside the other; the shallower one is taken.
     """
@@ -175,4 +192,4 @@ def _below_root(paths: dict[str, object] | dict[str, int] | dict[str, tuple[Path
             f"PNEUMONIA/ in them. Received: {where}, with {seen}"
         )
     root = min(roots, key=lambda r: (len(r), r))
-    return dict(sorted(roots[root].items()))
+    return root, dict(sorted(roots[root].items()))

@@ -25,13 +25,14 @@ class Verification:
     duplicates: tuple[tuple[str, ...], ...]  # groups of files with the same bytes
     across_splits: tuple[tuple[str, ...], ...]  # those of them that stand in several parts: leaks
     conflicting: tuple[tuple[str, ...], ...]  # those of them with both labels
-    unreadable: tuple[tuple[str, str], ...] | None  # (name, reason); None if files were not decoded
+    unreadable: tuple[tuple[str, str], ...]  # (name, reason); a look without decoding finds few of them
+    decoded: bool  # whether every file was decoded
     phantom: bool
 
     @property
     def complete(self) -> bool:
-        """Whether the counts are those of the card and every file that was decoded is readable."""
-        return not (self.missing or self.extra or self.unreadable)
+        """Whether this is the data set of the card: its counts, no phantom, and no file that could not be read."""
+        return not (self.phantom or self.missing or self.extra or self.unreadable)
 
     def __str__(self) -> str:
         rows = []
@@ -47,11 +48,11 @@ class Verification:
         rows.append(f"exact duplicates: {len(self.duplicates)} groups, {copies} files too many")
         rows += [f"  across parts, a leak: {', '.join(group)}" for group in self.across_splits]
         rows += [f"  with both labels: {', '.join(group)}" for group in self.conflicting]
-        if self.unreadable is None:
+        if not self.decoded:
             rows.append("pixels not decoded (verify(deep=True) does)")
-        else:
+        if self.decoded or self.unreadable:
             rows.append(f"unreadable: {len(self.unreadable)}")
-            rows += [f"  {name}: {reason}" for name, reason in self.unreadable]
+        rows += [f"  {name}: {reason}" for name, reason in self.unreadable]
         return "\n".join(rows)
 
 
@@ -73,8 +74,8 @@ def verify(dataset: Dataset, *, deep: bool = False) -> Verification:
                 elif difference > 0:
                     extra[f"{split}/{folder}"] = difference
     records = [record for part in dataset.parts().values() for record in part]
-    groups = _duplicates(dataset, records)
-    unreadable = _unreadable(dataset, records) if deep else None
+    groups, broken = _duplicates(dataset, records)
+    unreadable = _unreadable(dataset, records) if deep else broken
     return Verification(
         counts=counts,
         missing=missing,
@@ -82,25 +83,30 @@ def verify(dataset: Dataset, *, deep: bool = False) -> Verification:
         duplicates=tuple(tuple(r.name for r in group) for group in groups),
         across_splits=tuple(tuple(r.name for r in group) for group in groups if len({r.split for r in group}) > 1),
         conflicting=tuple(tuple(r.name for r in group) for group in groups if len({r.label for r in group}) > 1),
-        unreadable=unreadable,
+        unreadable=tuple(unreadable),
+        decoded=deep,
         phantom=dataset.phantom,
     )
 
 
-def _duplicates(dataset: Dataset, records: list[Record]) -> list[list[Record]]:
-    """Group files with the same bytes; only files of the same size are read."""
+def _duplicates(dataset: Dataset, records: list[Record]) -> tuple[list[list[Record]], list[tuple[str, str]]]:
+    """Group files with the same bytes, and name those that could not be read; only files of the same size are read."""
     by_size: dict[int, list[Record]] = {}
     for record in records:
         by_size.setdefault(record.n_bytes, []).append(record)
     groups: dict[bytes, list[Record]] = {}
-    for same in by_size.values():
-        if len(same) > 1:
-            for record in same:
-                groups.setdefault(hashlib.sha256(dataset.source.read(record.name)).digest(), []).append(record)
-    return [group for group in groups.values() if len(group) > 1]
+    broken: list[tuple[str, str]] = []
+    for record in (record for same in by_size.values() if len(same) > 1 for record in same):
+        try:
+            content = dataset.source.read(record.name)
+        except PneumolibError as error:
+            broken.append((record.name, str(error)))
+        else:
+            groups.setdefault(hashlib.sha256(content).digest(), []).append(record)
+    return [group for group in groups.values() if len(group) > 1], broken
 
 
-def _unreadable(dataset: Dataset, records: list[Record]) -> tuple[tuple[str, str], ...]:
+def _unreadable(dataset: Dataset, records: list[Record]) -> list[tuple[str, str]]:
     def reason(record: Record) -> str | None:
         try:
             decode(dataset.source.read(record.name))
@@ -110,4 +116,4 @@ def _unreadable(dataset: Dataset, records: list[Record]) -> tuple[tuple[str, str
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = pool.map(reason, records)
-        return tuple((r.name, why) for r, why in zip(records, found, strict=True) if why is not None)
+        return [(r.name, why) for r, why in zip(records, found, strict=True) if why is not None]

@@ -94,7 +94,8 @@ STRENGTHS: dict[str, dict[str, Any]] = {
     "none": {},
     "light": dict(rotation=10, scale=0.1, translation=0.05, mirror=0.5, brightness=0.1, contrast=0.1),
     "medium": dict(
-        rotation=30, scale=0.25, translation=0.1, mirror=0.5, brightness=0.2, contrast=0.3, blur=1.5, occasional=0.5
+        rotation=30, scale=0.25, translation=0.1, mirror=0.5, brightness=0.2, contrast=0.3, gamma=0.4, blur=1.5,
+        occasional=0.5,
     ),
     "strong": dict(
         rotation=30, scale=0.25, shear=8, translation=0.1, mirror=0.5, brightness=0.25, contrast=0.35, gamma=0.3,
