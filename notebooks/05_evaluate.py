@@ -72,6 +72,7 @@ from pneumolib import runtime
 from pneumolib.config import environment
 from pneumolib.data.splits import shared_patients
 from pneumolib.evaluation import metrics, plots
+from pneumolib.evaluation.published import N_TEST, PUBLISHED, SIZE_BASELINE
 from pneumolib.models import training
 
 plt.rcParams["figure.dpi"] = 80
@@ -440,27 +441,14 @@ print(f"{mark}The most harmful here: {worst!r}, which costs {100 * drop:.1f} poi
 # JPEG quality of the files alone separates the classes (notebook 2). The sources are named; the numbers are theirs.
 
 # %%
-PUBLISHED = pd.DataFrame(
-    [
-        ("always pneumonia", 0.5, 390 / 624, "counted"),
-        ("width and height of the file, no pixel", 0.908, 502 / 624, "the original files; notebook 2 computes it"),
-        ("small CNN, from scratch", None, 0.814, "keras.io, Pneumonia Classification on TPU"),
-        ("ResNet-18, 28 pixels, from scratch", 0.944, 0.854, "MedMNIST v2, doi 10.1038/s41597-022-01721-8"),
-        ("ResNet-50, 224 pixels, from scratch", 0.962, 0.884, "MedMNIST v2"),
-        ("AutoML Vision, 28 pixels", 0.991, 0.946, "MedMNIST v2"),
-        ("ResNet-18, 224 pixels, ImageNet", 0.980, 0.911, "MedMNIST+, Doerrich et al. 2025, 3 seeds"),
-        ("DINO ViT-B/16, linear probe", 0.989, 0.916, "MedMNIST+, 3 seeds"),
-        (
-            "ConvNeXt-V2-T, 3 classes, ImageNet-22k",
-            None,
-            599 / 624,
-            "github.com/kiselyovd/chest-xray-classifier, 1 run",
-        ),
-    ],
-    columns=["model", "AUC", "accuracy", "source"],
-)
+published = pd.DataFrame([SIZE_BASELINE, *PUBLISHED])[["model", "pretraining", "auc", "accuracy", "source"]]
 ours = f"{mark}this run, {config.architecture}, {config.size} pixels"
-others = pd.concat([PUBLISHED, pd.DataFrame([(ours, auc.value, accuracy.value, "above")], columns=PUBLISHED.columns)])
+pretraining = "ImageNet" if config.weights else "none"
+more = [
+    ("always pneumonia", "none", 0.5, official["PNEUMONIA"] / sum(official.values()), "counted"),
+    (ours, pretraining, auc.value, accuracy.value, "above"),
+]
+others = pd.concat([published, pd.DataFrame(more, columns=published.columns)])
 others.sort_values("accuracy").round(3).reset_index(drop=True)
 
 # %% [markdown]
@@ -469,7 +457,7 @@ others.sort_values("accuracy").round(3).reset_index(drop=True)
 # %%
 figure, ax = plt.subplots(figsize=(8, 4))
 for row, (_, other) in enumerate(others.sort_values("accuracy").iterrows()):
-    n = report.n if other["model"] == ours else 624
+    n = report.n if other["model"] == ours else N_TEST
     share = metrics.wilson(round(other["accuracy"] * n), n)
     colour = "tab:orange" if other["model"] == ours else "tab:blue"
     ax.plot([share.low, share.high], [row, row], color=colour, linewidth=3, alpha=0.6)
@@ -484,7 +472,7 @@ ax.grid(axis="x", alpha=0.3)
 keep("comparison")
 
 # %%
-size_only = PUBLISHED.loc[1, "accuracy"]
+size_only = SIZE_BASELINE.accuracy
 if data.phantom:
     print("PHANTOM: drawn images are not X-rays. This run's row shows where a result would stand, and is none.")
 elif accuracy.low > size_only:

@@ -9,12 +9,13 @@ The result of the `cpu` preset (``benchmarks/results/cpu.json``) comes from ``be
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from typing import Any
 
 from project import ROOT
+
+from pneumolib.evaluation.published import N_TEST, PUBLISHED
 
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -34,10 +35,8 @@ def results() -> str:
         row = shortcuts[name]
         plain = {key.removesuffix("_test"): value for key, value in row.items() if key.endswith("_test")}
         rows.append(_row(f"baseline without pixels: {name}", "-", row["n_test"], plain))
-    with (ROOT / "benchmarks" / "published.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            values = {key: float(row[key]) for key in ("auc", "accuracy", "sensitivity", "specificity") if row[key]}
-            rows.append(_row(f"{row['model']}; {row['source']}", row["pretraining"], 624, values))
+    for other in PUBLISHED:
+        rows.append(_row(f"{other.model}; {other.source}", other.pretraining, N_TEST, vars(other)))
     text = "\n".join(rows)
     subtypes = report["per_subtype"]
     return f"""\

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pneumolib
 from pneumolib import runtime
 from pneumolib.config import Config, environment
 from pneumolib.data.dataset import Dataset
@@ -59,11 +60,8 @@ class Run:
         path = Path(folder) / "run.json"
         if not path.is_file():
             raise DataNotFoundError(f"There is no run in that folder (no run.json). Received: {folder}")
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            config, phantom = Config.from_dict(facts["config"]), bool(facts["phantom"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{path} is damaged: {error}. Start the run in another folder.") from error
+        facts = _read_facts(path)
+        config, phantom = Config.from_dict(facts["config"]), bool(facts["phantom"])
         checkpoint = latest_checkpoint(Path(folder) / "checkpoints")
         return cls(
             folder=Path(folder),
@@ -101,7 +99,8 @@ def train(
         tensorboard: write TensorBoard logs into the run's folder.
 
     Raises:
-        ConfigError: `out` holds a run with other settings or other data, or one that must not be resumed.
+        ConfigError: `out` holds a run with other settings, other data or of another version, or one that must not be
+            resumed.
         DataError: the data does not fit: a class without images, fewer images than a batch.
         MissingExtraError: Keras, or TensorBoard if asked for, is not installed.
 
@@ -117,6 +116,7 @@ def train(
         "config": config.to_dict(),
         "data": split.fingerprint(),
         "phantom": split.train.phantom,
+        "version": pneumolib.__version__,
     }
     folder = Path(out) if out is not None else default_folder(config, split)
     _claim(folder, facts, resume)
@@ -137,6 +137,18 @@ def default_folder(config: Config, split: Split) -> Path:
     return environment().home / "runs" / f"{config.name}-{config.fingerprint()}-{split.fingerprint()[:8]}"
 
 
+def _read_facts(path: Path) -> dict[str, Any]:
+    """Return what ``run.json`` says; `ArtifactError` where it is damaged."""
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        Config.from_dict(facts["config"])
+        if not {"data", "phantom"} <= facts.keys():
+            raise KeyError("data")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}. Start the run in another folder.") from error
+    return facts
+
+
 def _claim(folder: Path, facts: dict[str, Any], resume: bool) -> None:
     """Make `folder` the run's, or see that it already is."""
     path = folder / "run.json"
@@ -153,7 +165,7 @@ def _claim(folder: Path, facts: dict[str, Any], resume: bool) -> None:
             f"A run stands in {folder} already. To go on with it pass resume=True (--resume); "
             "to start afresh name another folder, or delete that one."
         )
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = _read_facts(path)
     if before["data"] != facts["data"]:
         raise ConfigError(f"The run in {folder} was started on other data. Name another folder for this data.")
     differing = [
@@ -163,6 +175,11 @@ def _claim(folder: Path, facts: dict[str, Any], resume: bool) -> None:
     ]
     if differing:
         raise ConfigError(f"The run in {folder} was started with other settings ({'; '.join(differing)}).")
+    if before.get("version") != facts["version"] and not (folder / "detector" / "manifest.json").is_file():
+        raise ConfigError(
+            f"The run in {folder} was started by pneumolib {before.get('version')}, which may compute other numbers "
+            f"than this version, {facts['version']}. Go on with that version, or name another folder."
+        )
 
 
 def _fit(

@@ -152,17 +152,31 @@ def test_a_folder_of_another_run_is_refused(straight: Run, phantom: Dataset, tmp
         train(phantom, Config(**TINY), out=other)
 
 
+def test_another_version_returns_a_finished_run_and_does_not_go_on_with_another(
+    straight: Run, phantom: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "run.json").write_text((straight.folder / "run.json").read_text())
+    monkeypatch.setattr("pneumolib.__version__", "9.9")
+    assert train(phantom, Config(**TINY), out=straight.folder).finished
+    with pytest.raises(ConfigError, match=r"this version, 9\.9\. Go on with that version"):
+        train(phantom, Config(**TINY), out=begun)
+
+
 def test_batches_larger_than_the_data_are_refused(phantom: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Received: batch_size=5000"):
         train(phantom, Config(**TINY | {"batch_size": 5000}), out=tmp_path / "run", progress=False)
 
 
-def test_run_load_names_what_is_wrong(tmp_path: Path) -> None:
+def test_a_damaged_run_is_named(phantom: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataNotFoundError, match="no run in that folder"):
         Run.load(tmp_path)
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(ArtifactError, match="damaged"):
         Run.load(tmp_path)
+    with pytest.raises(ArtifactError, match="damaged"):
+        train(phantom, Config(**TINY), out=tmp_path)
 
 
 def test_the_default_folder_follows_settings_and_data(phantom: Dataset) -> None:
