@@ -284,7 +284,7 @@ print("ideal logit lead:", round(float(np.log(wanted[1] / wanted[0])), 2), "inst
 # hills.
 
 # %%
-steps = batches.steps_per_epoch(len(split.train), config.batch_size)
+steps = batches.steps_per_epoch(len(split.train), config.batch_size, config.min_steps)
 phases = [(config.epochs - config.frozen_epochs, config.learning_rate)]
 if config.frozen_epochs:
     phases = [(config.frozen_epochs, config.learning_rate), (phases[0][0], config.fine_tune_learning_rate)]

@@ -58,6 +58,7 @@ class Config:
     epochs: int = 28
     frozen_epochs: int = 0  # first epochs in which a pre-trained backbone stays frozen
     batch_size: int = 32
+    min_steps: int = 1  # of an epoch; images of a small data set are visited several times in one
     learning_rate: float = 1e-3  # peak, reached after the warm-up, then cosine decay to zero
     fine_tune_learning_rate: float = 1e-4  # peak once a pre-trained backbone is unfrozen
     weight_decay: float = 0.05
@@ -81,6 +82,7 @@ class Config:
         _check(self.epochs >= 1, "epochs", "1 or more", self.epochs)
         _check(0 <= self.frozen_epochs < self.epochs, "frozen_epochs", "0 to epochs - 1", self.frozen_epochs)
         _check(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
+        _check(self.min_steps >= 1, "min_steps", "1 or more", self.min_steps)
         _check(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
         _check(self.fine_tune_learning_rate > 0, "fine_tune_learning_rate", "more than 0", self.fine_tune_learning_rate)
         _check(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import logging
 import os
 import random
 import shutil
@@ -53,6 +54,8 @@ def keras() -> ModuleType:
     """
     if not environment().tensorflow_logs:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        # Python's part of the log; in a notebook TensorFlow sends it to standard output.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         with quiet():
             import keras as module

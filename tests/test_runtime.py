@@ -62,7 +62,11 @@ def test_keras_and_tensorflow_come_without_a_word() -> None:
     done = fresh(
         "from pneumolib import runtime\n"
         "tf = runtime.tensorflow()\n"
-        "print(runtime.keras().backend.backend(), float(tf.reduce_sum(tf.ones(3))))"
+        "print(runtime.keras().backend.backend(), float(tf.reduce_sum(tf.ones(3))))\n"
+        # Eight new models in a row make TensorFlow advise against retracing, on standard output in a notebook.
+        "for _ in range(8):\n"
+        "    model = runtime.keras().Sequential([runtime.keras().Input((2,)), runtime.keras().layers.Dense(1)])\n"
+        "    model.predict(tf.ones((1, 2)), verbose=0)\n"
     )
     assert done.stdout == "tensorflow 3.0\n"
     assert done.stderr == ""

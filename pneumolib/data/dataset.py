@@ -77,6 +77,14 @@ class ImageSet:
         return self.source.location
 
     @property
+    def origin(self) -> str:
+        """Where the images are from, in a word for reports: nothing that tells the folders of this machine."""
+        if self.phantom:
+            return "the phantom"
+        parts = Path(self.location).parts
+        return "/".join(parts[-3:] if parts[-2:-1] == ("versions",) else parts[-1:])
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The files' names below the root."""
         return tuple(r.name for r in self.records)

@@ -45,7 +45,7 @@ class Subtype:
     metrics: dict[str, Interval | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """How good a detector is on a set of images, at one operating point; `make_report` makes it.
 
@@ -151,6 +151,10 @@ class Report:
                 f"The file is JSON, but no report of pneumolib: {type(error).__name__} {error}. "
                 f"Received: {os.fspath(path)!r}"
             ) from error
+
+    def __repr__(self) -> str:
+        numbers = ", ".join(f"{LABELS[name]} {self.metrics[name]}" for name in ("auc", "accuracy"))
+        return f"Report({self.title}; {self.source}, n = {self.n}; {numbers})"
 
     def __str__(self) -> str:
         blocks = [self.title] + [_aligned(rows) for rows in self._tables()]

@@ -29,11 +29,14 @@ def training_batches(
     seed: int,
     first_epoch: int,
     epochs: int,
+    min_steps: int = 1,
 ) -> tf.data.Dataset:
     """Return the batches of the epochs `first_epoch` to `epochs` - 1, one after the other.
 
     Each epoch visits the images in an order of its own and leaves out the last ``N % batch_size`` of it, so that every
-    batch has the same shape. A run that starts at a later epoch gets the very batches that one from the start gets.
+    batch has the same shape. Where that gives fewer than `min_steps` batches, the epoch visits the images several
+    times, each time in another order and augmented in another way. A run that starts at a later epoch gets the very
+    batches that one from the start gets.
 
     Args:
         images: uint8 ``[N, S, S]``; a memory map is read batch by batch.
@@ -44,6 +47,7 @@ def training_batches(
         seed: of the run.
         first_epoch: from 0.
         epochs: where to stop.
+        min_steps: the least number of batches of an epoch.
 
     Returns:
         Batches of (float32 ``[B, S, S, 1]`` in 0..255, float32 ``[B, C]``, float32 ``[B]``).
@@ -52,14 +56,20 @@ def training_batches(
         DataError: fewer images than one batch.
     """
     tf = runtime.tensorflow()
-    steps = steps_per_epoch(len(images), batch_size)
+    steps = steps_per_epoch(len(images), batch_size, min_steps)
+    visits = -(-steps * batch_size // len(images))
     side, classes = images.shape[1], targets.shape[1]
 
     def load(step: np.int64) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
         epoch, position = divmod(int(step), steps)
-        chosen = epoch_order(len(images), seed, epoch)[position * batch_size : (position + 1) * batch_size]
-        batch = np.stack([augment(images[i], augmentation, seed=seed, epoch=epoch, index=int(i)) for i in chosen])
-        return batch[..., None], targets[chosen], weights[chosen]
+        chosen, batch = [], []
+        for place in range(position * batch_size, (position + 1) * batch_size):
+            # Where an epoch visits the images several times, each visit counts as an epoch of its own for chance.
+            visit, place = epoch * visits + place // len(images), place % len(images)
+            i = int(epoch_order(len(images), seed, visit)[place])
+            chosen.append(i)
+            batch.append(augment(images[i], augmentation, seed=seed, epoch=visit, index=i))
+        return np.stack(batch)[..., None], targets[chosen], weights[chosen]
 
     def shaped(step: Any) -> tuple[Any, Any, Any]:
         x, y, w = tf.numpy_function(load, [step], (tf.uint8, tf.float32, tf.float32))
@@ -70,14 +80,14 @@ def training_batches(
     return numbers.map(shaped, num_parallel_calls=min(4, os.cpu_count() or 1), deterministic=True).prefetch(4)
 
 
-def steps_per_epoch(n_images: int, batch_size: int) -> int:
-    """Return how many full batches an epoch has; `DataError` if there is none."""
+def steps_per_epoch(n_images: int, batch_size: int, min_steps: int = 1) -> int:
+    """Return how many batches an epoch has: all full ones, at least `min_steps`; `DataError` if none can be filled."""
     if n_images < batch_size:
         raise DataError(
             f"There are fewer training images than one batch holds. Allowed: batch_size up to {n_images}. "
             f"Received: batch_size={batch_size}"
         )
-    return n_images // batch_size
+    return max(n_images // batch_size, min_steps)
 
 
 @functools.lru_cache(maxsize=4)

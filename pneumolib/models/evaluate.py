@@ -51,7 +51,7 @@ def evaluate(
         patients=images.patients,
         threshold=detector.operating_points[operating_point].threshold,
         operating_point=operating_point,
-        source=f"{images.name} of {images.location}",
+        source=f"{images.name} of {images.origin}",
         phantom=images.phantom or bool(detector.card.get("phantom")),
         detector=detector.name,
         n_bootstrap=n_bootstrap,

@@ -60,7 +60,7 @@ def finish(model: keras.Model, split: Split, config: Config, folder: Path) -> No
         card={
             "phantom": split.train.phantom,
             "data": split.fingerprint(),
-            "source": split.train.location,
+            "source": split.train.origin,
             "images": {"train": len(split.train), "val": n_val, "shifted": len(split.shifted)},
             "val_auc": auc(truth[:n_val], p[:n_val]),
             "shifted_auc": auc(truth[n_val:], p[n_val:]),

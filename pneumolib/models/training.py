@@ -199,7 +199,7 @@ def _fit(
     weights = batches.class_balance(targets, config.classes)
     if not config.class_weights:
         weights[:] = 1
-    steps = batches.steps_per_epoch(len(images), config.batch_size)
+    steps = batches.steps_per_epoch(len(images), config.batch_size, config.min_steps)
     checkpoints = folder / "checkpoints"
 
     checkpoint = latest_checkpoint(checkpoints)
@@ -235,6 +235,7 @@ def _fit(
             first_epoch=done,
             # One step more than is needed, so that Keras never meets the end of the data.
             epochs=last + 1,
+            min_steps=config.min_steps,
         )
         history = list(checkpoint.history) if checkpoint else []
         ours: list[Any] = [fitting.Validate(split, config, history)]

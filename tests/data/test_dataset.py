@@ -224,6 +224,13 @@ def test_another_order_of_the_same_images_has_its_own_pixels(data: Dataset):
     assert np.allclose(data.train.take([0, 0, 2]).images(16)[:, 0, 0], [0, 0, 40], atol=1)
 
 
+def test_the_origin_tells_no_folder_of_this_machine(data: Dataset, drawn: Path, tmp_path: Path):
+    assert data.test.origin == "set"
+    assert load_dataset(drawn).test.origin == "the phantom"
+    cached = make(tmp_path / "cache" / "chest-xray-pneumonia" / "versions" / "2")
+    assert load_dataset(cached).test.origin == "chest-xray-pneumonia/versions/2"
+
+
 def test_what_is_taken_from_a_phantom_is_a_phantom(drawn: Path):
     taken = load_dataset(drawn).train.take([0])
     assert taken.phantom

@@ -4,11 +4,11 @@ import errno
 import fcntl
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -207,17 +207,19 @@ def test_interrupted_by_hand_it_goes_on_too(part: ImageSet, tmp_path: Path, monk
     np.testing.assert_array_equal(open_store(part, SIZE, cache=tmp_path), expected(part))
 
 
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, PermissionError])
 def test_stopped_just_before_its_name_is_given_it_is_made_whole(
-    part: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    part: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: type[BaseException]
 ) -> None:
     def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise reason
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", stopped)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(reason):
             open_store(part, SIZE, cache=tmp_path)
     assert stores(tmp_path) == []
+    assert (partial(tmp_path) / "images.npy").is_file()
     np.testing.assert_array_equal(open_store(part, SIZE, cache=tmp_path), expected(part))
 
 
@@ -250,14 +252,20 @@ def test_a_line_that_was_cut_off_does_not_run_into_the_next(
     np.testing.assert_array_equal(open_store(part, SIZE, cache=tmp_path), expected(part))
 
 
-@pytest.mark.parametrize("left", [b"", b"\x93NUM", b"\x93NUMPY\x01\x00v\x00{'descr': '|u1'"], ids=["0", "4", "24"])
-def test_a_file_of_pixels_that_was_hardly_begun_is_begun_again(part: ImageSet, tmp_path: Path, left: bytes) -> None:
+@pytest.mark.parametrize("left", [b"", b"\x93NUM", "other shape"], ids=["empty", "4 bytes", "other shape"])
+def test_a_file_of_pixels_that_is_not_the_right_one_is_begun_again(
+    part: ImageSet, tmp_path: Path, left: bytes | str
+) -> None:
+    """Then the list of what is done is worth nothing."""
     open_store(part, SIZE, cache=tmp_path)
-    (finished,) = stores(tmp_path)
-    shutil.rmtree(tmp_path / "stores" / finished)
-    begun = tmp_path / "stores" / f"{finished}.partial"
-    begun.mkdir()
-    (begun / "images.npy").write_bytes(left)
+    (name,) = stores(tmp_path)
+    (tmp_path / "stores" / name).rename(tmp_path / "stores" / f"{name}.partial")
+    pixels = partial(tmp_path) / "images.npy"
+    if isinstance(left, bytes):
+        pixels.write_bytes(left)
+    else:
+        np.save(pixels, np.zeros((40, SIZE, SIZE + 1), np.uint8))
+    (partial(tmp_path) / "done").write_text("0\n1\n")
     np.testing.assert_array_equal(open_store(part, SIZE, cache=tmp_path), expected(part))
 
 
@@ -357,6 +365,13 @@ def test_two_processes_that_build_the_same_store_both_succeed(
         np.testing.assert_array_equal(images, expected(part))
     assert len(stores(tmp_path / "cache")) == 1
     assert list((tmp_path / "cache" / "stores").glob("*.partial")) == []
+
+
+def test_four_threads_that_build_the_same_store_all_succeed(part: ImageSet, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        built = [pool.submit(open_store, part, SIZE, cache=tmp_path) for _ in range(4)]
+    for one in built:
+        np.testing.assert_array_equal(one.result(), expected(part))
 
 
 def test_one_that_is_finished_by_another_process_meanwhile_is_no_trouble(

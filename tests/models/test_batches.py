@@ -61,6 +61,26 @@ def test_a_later_start_gives_the_very_same_batches() -> None:
         np.testing.assert_array_equal(w, w2)
 
 
+def test_a_small_set_is_visited_several_times_in_an_epoch_each_time_in_another_way() -> None:
+    def epochs(first: int, last: int) -> list[tuple]:
+        return list(
+            batches.training_batches(
+                IMAGES, batches.one_hot(TARGETS, 3), batches.class_balance(TARGETS, 3), Augmentation(brightness=0.5),
+                batch_size=4, seed=0, first_epoch=first, epochs=last, min_steps=5,
+            ).as_numpy_iterator()
+        )  # fmt: skip
+
+    whole = epochs(0, 2)
+    assert len(whole) == 10
+    assert batches.steps_per_epoch(N, 4, 5) == 5
+    seen = np.concatenate([y for _, y, _ in whole[:5]]).sum(0)
+    np.testing.assert_array_equal(seen, 2 * np.bincount(TARGETS))
+    shades = np.concatenate([x[:, 0, 0, 0] for x, _, _ in whole])
+    assert len(np.unique(shades)) > N
+    for (x, _, _), (x2, _, _) in zip(whole[5:], epochs(1, 2), strict=True):
+        np.testing.assert_array_equal(x, x2)
+
+
 def test_the_seed_changes_the_order() -> None:
     assert (read(0, 1)[0][0] != read(0, 1, seed=1)[0][0]).any()
 
