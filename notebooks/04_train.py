@@ -109,6 +109,7 @@ WHY = {
     "augmentation": "what may change without changing the diagnosis: notebook 3",
     "epochs": "how often each image is seen, never twice the same way",
     "batch_size": "images for one turn of the screws",
+    "min_steps": "turns of an epoch at least, so that a small data set is seen often enough",
     "learning_rate": "how far a turn goes, at its highest",
     "fine_tune_learning_rate": "smaller, once borrowed weights move",
     "weight_decay": "pulls weights to zero that nothing holds: simpler answers",

@@ -165,7 +165,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cpu": dict(size=160, architecture="resnet18", width=32, augmentation="medium", epochs=28),
     # The same net, smaller and shorter: minutes on two cores, for a first walk through the series.
     "quick": dict(
-        size=96, architecture="resnet18", width=16, augmentation="light", epochs=8, batch_size=64, phantom_allowed=True
+        size=96,
+        architecture="resnet18",
+        width=16,
+        augmentation="light",
+        epochs=8,
+        learning_rate=2e-3,
+        min_steps=60,
+        phantom_allowed=True,
     ),
     # Tiny: shows that everything runs, proves nothing about accuracy.
     "ci": dict(
@@ -173,8 +180,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         architecture="resnet18",
         width=8,
         augmentation="light",
-        epochs=12,
+        epochs=8,
         batch_size=16,
+        learning_rate=3e-3,
+        min_steps=40,
         average_weights=0.9,
         phantom_allowed=True,
     ),

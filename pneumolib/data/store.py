@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,13 +23,13 @@ from numpy.typing import NDArray
 
 from pneumolib.config import environment
 from pneumolib.data.images import load_square
-from pneumolib.errors import DataError, ImageError
+from pneumolib.errors import ArtifactError, DataError, ImageError
 
 if TYPE_CHECKING:
     from pneumolib.data.dataset import ImageSet
 
 BLOCK = 64  # images that are decoded, flushed and marked as done together
-FORMAT = 1  # raised when the same files would give other pixels
+FORMAT = 2  # raised when the same files would give other pixels
 
 
 def open_store(
@@ -51,6 +52,7 @@ def open_store(
         progress: show a bar on a terminal, a line elsewhere, while images are decoded.
 
     Raises:
+        ArtifactError: the store stands there, and its file is damaged.
         ImageError: a file cannot be read; the message names it. What was decoded before is kept.
         DataError: the set is empty, the size is less than 8, or the disk is full.
     """
@@ -63,17 +65,22 @@ def open_store(
     if not (folder / "images.npy").is_file():
         with _full_disk_named(folder):
             _build(imageset, size, folder, workers, progress)
-    return np.load(folder / "images.npy", mmap_mode="r")
+    try:
+        return np.load(folder / "images.npy", mmap_mode="r")
+    except ValueError as error:
+        raise ArtifactError(f"The prepared images in {folder} are damaged ({error}). Delete that folder.") from error
 
 
 def _build(imageset: ImageSet, size: int, folder: Path, workers: int | None, progress: bool) -> None:
     partial = folder.with_name(folder.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(partial) as alone:
+        if (folder / "images.npy").is_file():
+            return
         if not alone:
-            # Another process is building this store: make one of our own, and let whoever ends first have the name.
-            partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-            partial.mkdir(parents=True, exist_ok=True)
+            # Another builds this store already: make one of our own, and let whoever ends first have the name.
+            partial = folder.with_name(f"{folder.name}.{os.getpid()}-{threading.get_ident()}.partial")
+        partial.mkdir(exist_ok=True)
         pixels = _open_pixels(partial / "images.npy", (len(imageset), size, size))
         done = _done_blocks(partial / "done", len(imageset))
         _decode_blocks(imageset, size, pixels, partial / "done", done, workers, progress)
@@ -97,14 +104,23 @@ def _open_pixels(path: Path, shape: tuple[int, ...]) -> np.memmap:
             if pixels.shape == shape:
                 return pixels
     path.with_name("done").unlink(missing_ok=True)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        # A disk that fills up under a memory map is no error but a signal that ends the process: take the room now.
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return pixels
 
 
 def _done_blocks(path: Path, n_images: int) -> set[int]:
-    """The blocks that are wholly on disk; a line that was cut off by a kill does not count."""
+    """The blocks that are wholly on disk; a line that was cut off by a kill does not count, and is taken away."""
     if not path.is_file():
         return set()
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+    lines = content[:whole].decode("ascii", errors="replace").split("\n")
     return {int(line) for line in lines if line.isdigit() and int(line) * BLOCK < n_images}
 
 
