@@ -65,6 +65,7 @@ class Config:
     warmup_epochs: float = 1.0
     label_smoothing: float = 0.05
     class_weights: bool = True  # weigh images so that the classes count the same
+    export_weights: float = 1.0  # weigh the two export groups of a class alike, each image at most so much; 1 is off
     average_weights: float | None = 0.99  # momentum of the moving average of weights; None switches it off
 
     # hardware
@@ -88,6 +89,7 @@ class Config:
         _check(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
         _check(0 <= self.warmup_epochs <= self.epochs, "warmup_epochs", "0 to epochs", self.warmup_epochs)
         _check(0 <= self.label_smoothing < 0.5, "label_smoothing", "0 <= label_smoothing < 0.5", self.label_smoothing)
+        _check(1 <= self.export_weights <= 100, "export_weights", "1 to 100", self.export_weights)
         if self.average_weights is not None:
             _check(0 < self.average_weights < 1, "average_weights", "None, or between 0 and 1", self.average_weights)
         if self.weights is not None and self.architecture not in PRETRAINABLE:

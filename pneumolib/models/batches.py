@@ -114,6 +114,33 @@ def one_hot(targets: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
     return np.eye(classes, dtype=np.float32)[targets]
 
 
+def export_balance(
+    targets: NDArray[np.int64], groups: NDArray[np.int64], classes: int, most: float
+) -> NDArray[np.float32]:
+    """Return a factor for each image, float32 ``[N]``, mean 1 in each class, that makes its groups weigh alike.
+
+    The factor of an image of a rare group is cut at `most`, lest few images be learnt by heart. This is the balancing
+    of groups by weights that Idrissi et al., 2022, arXiv:2110.14503, found as good as cleverer remedies.
+
+    Args:
+        targets: the class of each image, int ``[N]``.
+        groups: its group, as `export_groups` gives it, int ``[N]``.
+        classes: the number of classes.
+        most: 1 or more; 1 leaves all factors at 1.
+    """
+    factors = np.ones(len(targets), np.float32)
+    for c in range(classes):
+        mine = targets == c
+        present = np.unique(groups[mine])
+        if most <= 1 or len(present) < 2:
+            continue
+        for group in present:
+            chosen = mine & (groups == group)
+            factors[chosen] = min(most, mine.sum() / (len(present) * chosen.sum()))
+        factors[mine] /= factors[mine].mean()
+    return factors
+
+
 def class_balance(targets: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
     """Return a weight for each image, float32 ``[N]``, mean 1, such that all classes weigh the same in the loss.
 

@@ -12,6 +12,7 @@ import pneumolib
 from pneumolib import runtime
 from pneumolib.config import Config, environment
 from pneumolib.data.dataset import Dataset
+from pneumolib.data.exports import export_groups
 from pneumolib.data.splits import Split, split_by_patient
 from pneumolib.errors import ArtifactError, ConfigError, DataNotFoundError
 from pneumolib.models.augment import Augmentation
@@ -199,6 +200,7 @@ def _fit(
     weights = batches.class_balance(targets, config.classes)
     if not config.class_weights:
         weights[:] = 1
+    weights *= batches.export_balance(targets, export_groups(split.train), config.classes, config.export_weights)
     steps = batches.steps_per_epoch(len(images), config.batch_size, config.min_steps)
     checkpoints = folder / "checkpoints"
 

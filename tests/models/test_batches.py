@@ -92,6 +92,22 @@ def test_class_balance_weighs_classes_alike_with_mean_one() -> None:
     assert weights.mean() == pytest.approx(1)
 
 
+def test_groups_of_a_class_weigh_alike_up_to_the_cap() -> None:
+    targets = np.repeat([0, 1, 2], 12)
+    groups = np.array([1] * 2 + [0] * 10 + [1] * 6 + [0] * 6 + [0] * 12)
+    free = batches.export_balance(targets, groups, 3, most=100)
+    for c in range(3):
+        mine = targets == c
+        assert free[mine].mean() == pytest.approx(1)
+        sums = [free[mine & (groups == g)].sum() for g in np.unique(groups[mine])]
+        np.testing.assert_allclose(sums, sums[0], rtol=1e-5)
+    capped = batches.export_balance(targets, groups, 3, most=2)
+    rare, common = capped[0], capped[2]
+    assert rare / common == pytest.approx(2 / 0.6)
+    assert capped[:12].mean() == pytest.approx(1)
+    np.testing.assert_array_equal(batches.export_balance(targets, groups, 3, most=1), 1)
+
+
 def test_prediction_batches_keep_order_and_last_part() -> None:
     got = [x for x in batches.prediction_batches(IMAGES, 4).as_numpy_iterator()]
     assert [len(x) for x in got] == [4, 4, 2]
