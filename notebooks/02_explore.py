@@ -64,6 +64,7 @@ import pandas as pd
 import seaborn as sns
 
 from pneumolib.config import environment
+from pneumolib.data.exports import original_sizes
 from pneumolib.data.images import square
 from pneumolib.data.splits import shared_patients, shifted_images
 from pneumolib.evaluation import plots
@@ -352,7 +353,31 @@ for features, row in strong.iterrows():
 # - **The phantom** imitates some of the defects, at its own strength. It teaches how to look, and nothing about
 #   patients.
 #
-# The card says what is known about the original:
+# ## The device behind the file
+# One fact leads from the header into the picture. Some programs write images in blocks of 8 pixels, so that width *and*
+# height are multiples of 8; by chance, one file in 64 would be so. The library knows the sizes of the original training
+# files, even where your copy has lost them. How many are of that kind?
+
+# %% tags=["nbval-check-output"]
+sizes = original_sizes().items()
+in_blocks = pd.DataFrame(
+    [("normal" if "IM-" in name else "pneumonia", w % 8 == 0 and h % 8 == 0) for name, (w, h) in sizes],
+    columns=["label", "in blocks of 8"],
+)
+print(in_blocks.groupby("label")["in blocks of 8"].mean().map("{:.1%}".format).to_string())
+print(f"by chance    {1 / 64:.1%}")
+
+# %% [markdown]
+# So most of the ill children came past one machine that most of the healthy ones never saw. That machine sets a large
+# *R* into the corner and has a gray curve of its own, and both can be seen in the pixels. A network that recognises the
+# machine is right four times out of five, without a look at the lungs; and it calls every healthy child ill that
+# happens to come from there. Stretching, turning and re-encoding do not help against a gray curve.
+#
+# What helps is to make the machine useless as a sign. In training, the few healthy images of that kind count more, and
+# so do the images of ill children of the other kind; `benchmarks/exports.py` in the repository measures what that does.
+# In the settings it is called `export_weights`.
+#
+# The card says what else is known about the original:
 
 # %%
 for defect in pn.CARD.defects:

@@ -339,7 +339,8 @@ print(
 # %%
 squares = data.test.images(detector.size)
 if len(wrong):
-    plots.plot_errors(squares, y, p, data.test.names, points["balanced"], limit=8, phantom=report.phantom)
+    shown = {"limit": 8, "inches": 1.7, "phantom": report.phantom}
+    plots.plot_errors(squares, y, p, data.test.names, points["balanced"], **shown)
     keep("errors")
 
 # %% [markdown]
@@ -386,7 +387,7 @@ DISTURBANCES = {
 # %%
 one = Image.fromarray(squares[int(np.argmax(y))])
 changed = [np.asarray(change(one)) for change in DISTURBANCES.values()]
-plots.plot_images(changed, list(DISTURBANCES), ncols=5, phantom=data.phantom)
+plots.plot_images(changed, list(DISTURBANCES), ncols=5, inches=1.5, phantom=data.phantom)
 plt.show()
 
 # %% [markdown]

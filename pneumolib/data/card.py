@@ -71,6 +71,7 @@ CARD = DataCard(
         "images of one child are many: a split by image leaks patients",
         "JPEG quality tells the classes apart in train, and misleads on test",
         "size and aspect ratio tell much of the class",
+        "most of train/PNEUMONIA, and little of train/NORMAL, was written by one device with a look of its own",
         "RGB files occur in train/PNEUMONIA only",
         "a few dozen files are exact duplicates, none across the parts",
         "only test was read by a third reader; the cause of infection was not proven",

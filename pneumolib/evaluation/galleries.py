@@ -74,6 +74,7 @@ def plot_errors(
     limit: int = 12,
     ncols: int = 4,
     phantom: bool = False,
+    inches: float = 2.4,
 ) -> Figure:
     """Return the images called wrongly, the most wrong first, each with its name, truth and probability.
 
@@ -86,6 +87,7 @@ def plot_errors(
         limit: images shown at most.
         ncols: images in a row.
         phantom: say PHANTOM above the grid.
+        inches: width of one image, as in `plot_images`.
 
     Raises:
         DataError: see `metrics.checked`; or images or names are of another number; or no image is called wrongly.
@@ -103,7 +105,8 @@ def plot_errors(
         f"{_short(names[i])}\nis {'pneumonia' if truth[i] else 'normal'}, P(pneumonia) {values[i]:.3f}" for i in worst
     ]
     heading = f"{len(worst)} of {len(wrong)} errors among {len(truth)} images, threshold {cut:.3f}"
-    return plot_images([np.asarray(images[i]) for i in worst], titles, ncols, phantom=phantom, heading=heading)
+    wrongly_called = [np.asarray(images[i]) for i in worst]
+    return plot_images(wrongly_called, titles, ncols, phantom=phantom, heading=heading, inches=inches)
 
 
 def _short(name: str) -> str:
