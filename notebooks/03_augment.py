@@ -95,12 +95,13 @@ print("kinds:", *dict.fromkeys(sample.subtypes))
 # %%
 healthy, ill = (images[sample.is_pneumonia == sick].astype(np.float32) for sick in (False, True))
 difference, spread = ill.mean(axis=0) - healthy.mean(axis=0), healthy.std(axis=0)
-figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.6))
+figure, axes = plt.subplots(1, 3, figsize=(9.6, 2.8))
 panels = {"healthy, averaged": healthy.mean(axis=0), "ill minus healthy": difference, "spread of the healthy": spread}
 for ax, (title, values) in zip(axes, panels.items(), strict=True):
     how = {"cmap": "coolwarm", "vmin": -60, "vmax": 60} if "minus" in title else {"cmap": "gray", "vmin": 0}
     figure.colorbar(ax.imshow(values, **how), ax=ax, label="gray levels", shrink=0.8)
-    ax.set(title=mark + title, xticks=[], yticks=[])
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(mark + title, fontsize=9)
 plt.tight_layout()
 plt.show()
 
@@ -297,7 +298,7 @@ print("by grain alone, never by more than 60 gray levels:", bool(np.abs(plain - 
 
 # %%
 grid = [augment(image, Augmentation.preset(s), seed=0, epoch=e, index=3) for s in STRENGTHS for e in range(4)]
-titles = [f"{strength}, epoch {epoch}" for strength in STRENGTHS for epoch in range(4)]
+titles = [f"{strength}, {epoch}" for strength in STRENGTHS for epoch in range(4)]
 plots.plot_images(grid, titles, inches=1.1, phantom=data.phantom, heading="four strengths, four epochs")
 plt.show()
 

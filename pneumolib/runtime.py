@@ -54,8 +54,6 @@ def keras() -> ModuleType:
     """
     if not environment().tensorflow_logs:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        # Python's part of the log; in a notebook TensorFlow sends it to standard output.
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         with quiet():
             import keras as module
@@ -63,6 +61,9 @@ def keras() -> ModuleType:
             if module.backend.backend() == "tensorflow":
                 # The first look at the devices starts the drivers, which log; let it happen here.
                 _tensorflow_devices()
+                if not environment().tensorflow_logs:
+                    # Python's part of the log, which goes to standard output in a notebook; importing sets its level.
+                    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"Training and Keras models need a package that is not installed: {error.name}. "

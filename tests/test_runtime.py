@@ -60,10 +60,12 @@ class TestQuiet:
 def test_keras_and_tensorflow_come_without_a_word() -> None:
     pytest.importorskip("tensorflow")
     done = fresh(
+        # What tells TensorFlow that a person is there, as in a notebook.
+        "import sys; sys.ps1 = '>>> '\n"
         "from pneumolib import runtime\n"
         "tf = runtime.tensorflow()\n"
         "print(runtime.keras().backend.backend(), float(tf.reduce_sum(tf.ones(3))))\n"
-        # Eight new models in a row make TensorFlow advise against retracing, on standard output in a notebook.
+        # Eight new models in a row make TensorFlow advise against retracing, then on standard output.
         "for _ in range(8):\n"
         "    model = runtime.keras().Sequential([runtime.keras().Input((2,)), runtime.keras().layers.Dense(1)])\n"
         "    model.predict(tf.ones((1, 2)), verbose=0)\n"

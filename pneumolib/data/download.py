@@ -102,7 +102,7 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, requests.ConnectionError):
         return (
             "Kaggle cannot be reached from here: there is no network, or a proxy or firewall is in the way; run the "
-            f"same command again where there is one, or get the zip from {CARD.url} and pass its path."
+            "same command again where there is one."
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (

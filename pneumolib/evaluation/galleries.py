@@ -102,7 +102,7 @@ def plot_errors(
     # Distances in the logit: above a threshold of .9 there is less room than below.
     worst = wrong[np.argsort(-np.abs(logit(values[wrong]) - logit(np.array([cut]))), kind="stable")][:limit]
     titles = [
-        f"{_short(names[i])}\nis {'pneumonia' if truth[i] else 'normal'}, P(pneumonia) {values[i]:.3f}" for i in worst
+        f"{_short(names[i])}\nis {'pneumonia' if truth[i] else 'normal'}\nP(pneumonia) {values[i]:.3f}" for i in worst
     ]
     heading = f"{len(worst)} of {len(wrong)} errors among {len(truth)} images, threshold {cut:.3f}"
     wrongly_called = [np.asarray(images[i]) for i in worst]

@@ -63,8 +63,8 @@ def test_errors_come_worst_first_with_name_truth_and_probability() -> None:
     shown = [ax for ax in figure.axes if ax.images]
     # The two near the threshold are as wrong as each other, and the first of them stays first.
     assert [int(ax.images[0].get_array()[0, 0]) // 16 for ax in shown] == [5, 1, 0]
-    assert shown[1].get_title() == "b\nis normal, P(pneumonia) 0.990"
-    assert shown[0].get_title() == f"{'f' * 14}...{'f' * 13}\nis pneumonia, P(pneumonia) 0.001"
+    assert shown[1].get_title() == "b\nis normal\nP(pneumonia) 0.990"
+    assert shown[0].get_title() == f"{'f' * 14}...{'f' * 13}\nis pneumonia\nP(pneumonia) 0.001"
     assert figure.get_suptitle() == "PHANTOM: 3 of 4 errors among 6 images, threshold 0.500"
 
 
