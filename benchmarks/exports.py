@@ -9,6 +9,7 @@ what it says in training. The rest is trained on with various caps of `export_we
 - the AUC on the shifted validation patients, and
 - the AUC on the crossed ones, where it misleads.
 
+Weights help on the last and cost on the other two, since few images then speak for many; the presets leave them off.
 Only training patients are used. The net is that of the preset ``cpu``, smaller and shorter, so that one training takes
 a few minutes on two cores:
 

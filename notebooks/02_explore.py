@@ -373,9 +373,10 @@ print(f"by chance    {1 / 64:.1%}")
 # machine is right four times out of five, without a look at the lungs; and it calls every healthy child ill that
 # happens to come from there. Stretching, turning and re-encoding do not help against a gray curve.
 #
-# What helps is to make the machine useless as a sign. In training, the few healthy images of that kind count more, and
-# so do the images of ill children of the other kind; `benchmarks/exports.py` in the repository measures what that does.
-# In the settings it is called `export_weights`.
+# Can it be helped? One may let the few healthy images of that kind count more in training, and the ill ones of the
+# other kind (`export_weights` in the settings). `benchmarks/exports.py` in the repository tries it on training patients
+# held out for the purpose: those on whom the machine misleads are told apart better, and all others worse, since few
+# images then speak for many. The presets leave it off. It is a shortcut that one has to know, and to tell.
 #
 # The card says what else is known about the original:
 

@@ -116,7 +116,7 @@ WHY = {
     "dropout": "hides a part of the last features, so that no answer hangs on one",
     "label_smoothing": "asks for nearly sure instead of infinitely sure",
     "class_weights": "the rare class counts as much as the common one",
-    "export_weights": "devices must not stand for classes: rare pairs of the two count more (notebook 2)",
+    "export_weights": "may let rare pairs of device and class count more (notebook 2); costs more than it helps",
     "average_weights": "momentum of the average that is kept in the end",
 }
 table = pd.DataFrame({name: pn.Config.preset(name).to_dict() for name in PRESETS}).loc[list(WHY)]

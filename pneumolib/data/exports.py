@@ -1,11 +1,11 @@
-"""Which program wrote a training image: the trace that its size carries, and why training should not learn from it.
+"""Which program wrote a training image: the trace that its size carries, and what it may teach a network.
 
 Of the original training files, four of five with pneumonia have a width and a height that are both multiples of 8; of
 the healthy ones one in eighteen has, where chance would give one in 64. Such files come out of one device or export
 program, and that one writes large letters into the corners and has a gray curve of its own. A network can therefore
-tell much of the class by the look of the device, which is of no use where healthy children come from it too, as some
-of the official test set do. Training balances the two groups within each class (`batches.image_weights`), so that the
-look says less; ``benchmarks/exports.py`` measures what that does on patients held out for it.
+tell much of the class by the look of the device, which misleads where healthy children come from it too.
+``benchmarks/exports.py`` measures how much, on training patients held out for it, and what it helps and costs to let
+the rare pairs of device and class weigh more (`Config.export_weights`).
 
 The sizes are those of the files as published, by name, because reduced copies of the data set have lost them. Only
 train is listed: nothing may be fitted on test.

@@ -15,6 +15,7 @@ from pneumolib.data.splits import Split, shifted_images
 from pneumolib.evaluation.calibration import apply_temperature, choose_operating_points, fit_temperature
 from pneumolib.evaluation.metrics import auc
 from pneumolib.models import batches
+from pneumolib.models.augment import Augmentation, augment
 from pneumolib.models.checkpoint import write_atomically
 from pneumolib.models.resnet import build_model
 
@@ -81,12 +82,11 @@ def finish(model: keras.Model, split: Split, config: Config, folder: Path) -> No
 
 
 def measure_batch_statistics(model: keras.Model, images: NDArray[np.uint8], config: Config) -> None:
-    """Set each batch normalisation's mean and variance to those of training images as the detector will meet them.
+    """Set each batch normalisation's mean and variance to those of augmented training images under the weights of now.
 
     The moving statistics belong to the weights of the last steps, not to their average (Izmailov et al., 2018,
-    arXiv:1803.05407, section 3.2), and to augmented images, whose rotated and dimmed pixels no one will send (the
-    discrepancy that Touvron et al., 2019, arXiv:1906.06423, describe for sizes). So they are measured again on images
-    that are not augmented. Frozen layers keep what they have.
+    arXiv:1803.05407, section 3.2). The images are augmented, as in training: statistics of plain training images fit
+    plain images better and images from elsewhere worse. Frozen layers keep what they have.
     """
     keras = runtime.keras()
     norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization) and n.trainable]
@@ -97,6 +97,7 @@ def measure_batch_statistics(model: keras.Model, images: NDArray[np.uint8], conf
     model.compile(optimizer=keras.optimizers.SGD(0.0), loss="categorical_crossentropy", jit_compile=False)
     for norm in norms:
         norm.momentum = 0.0
+    settings = Augmentation.preset(config.augmentation)
     order = batches.epoch_order(len(images), config.seed, config.epochs)
     size = min(config.batch_size, len(images))
     n_batches = min(STATISTICS_BATCHES, len(images) // size)
@@ -105,7 +106,8 @@ def measure_batch_statistics(model: keras.Model, images: NDArray[np.uint8], conf
     squares = [np.zeros(norm.moving_mean.shape) for norm in norms]
     for number in range(n_batches):
         chosen = order[number * size : (number + 1) * size]
-        model.train_on_batch(images[np.sort(chosen)][..., None].astype(np.float32), nothing)
+        x = [augment(images[i], settings, seed=config.seed, epoch=config.epochs, index=int(i)) for i in chosen]
+        model.train_on_batch(np.stack(x)[..., None].astype(np.float32), nothing)
         for i, norm in enumerate(norms):
             mean, variance = np.asarray(norm.moving_mean, np.float64), np.asarray(norm.moving_variance, np.float64)
             means[i] += mean / n_batches

@@ -16,7 +16,7 @@ from pneumolib.models.finishing import finish, measure_batch_statistics, predict
 from pneumolib.models.resnet import build_model
 
 keras = runtime.keras()
-CONFIG = Config(name="tiny", size=32, width=4, epochs=1, batch_size=8, precision="float32")
+CONFIG = Config(name="tiny", size=32, width=4, epochs=1, batch_size=8, precision="float32", augmentation="none")
 IMAGES = np.random.default_rng(0).integers(0, 256, (16, 32, 32), dtype=np.uint8)
 
 
@@ -36,6 +36,13 @@ def test_the_statistics_are_those_of_the_images_themselves(model) -> None:
     norm = model.get_layer("stem_norm")
     np.testing.assert_allclose(norm.moving_mean, np.mean(reached, axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(norm.moving_variance, np.var(reached, axis=(0, 1, 2)), rtol=1e-3)
+
+
+def test_the_images_are_augmented_as_in_training(model) -> None:
+    measure_batch_statistics(model, IMAGES, CONFIG)
+    plain = model.get_layer("stem_norm").moving_variance.numpy()
+    measure_batch_statistics(model, IMAGES, CONFIG.replace(augmentation="medium"))
+    assert not np.allclose(model.get_layer("stem_norm").moving_variance, plain, rtol=0.02)
 
 
 def test_nothing_else_of_the_model_changes(model) -> None:
