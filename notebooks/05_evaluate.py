@@ -227,6 +227,9 @@ for ax, part in zip(axes, ("validation", "test"), strict=True):
 figure.tight_layout()
 keep("reliability")
 
+# %% [markdown]
+# Points on the dotted line are kept promises; below it, the detector is surer than it is right. The same as numbers:
+
 # %%
 for part, truth, said in (("validation", held_out["subtype"] != "normal", held_out["probability"]), ("test", y, p)):
     gap = np.mean(said) - np.mean(truth)
@@ -339,7 +342,7 @@ print(
 # %%
 squares = data.test.images(detector.size)
 if len(wrong):
-    shown = {"limit": 8, "inches": 1.7, "phantom": report.phantom}
+    shown = {"limit": 8, "inches": 1.6, "phantom": report.phantom}
     plots.plot_errors(squares, y, p, data.test.names, points["balanced"], **shown)
     keep("errors")
 
