@@ -2,7 +2,7 @@
 
     python tools/overview.py
 
-A small network is trained on the phantom first (half a minute on two cores), so everything in the picture, numbers
+A small network is trained on the phantom first (a minute on two cores), so everything in the picture, numbers
 included, comes out of the code that the reader is about to use. The script writes docs/overview.png.
 """
 
@@ -33,7 +33,7 @@ def main() -> None:
     """Train, predict and draw."""
     data = pn.load_dataset("phantom")
     with tempfile.TemporaryDirectory() as folder:
-        run = pn.train(data, pn.Config.preset("ci"), out=Path(folder) / "run", progress=False)
+        run = pn.train(data, pn.Config.preset("quick"), out=Path(folder) / "run", progress=False)
         detector = run.detector
         chosen = [int(np.flatnonzero(data.test.subtypes == case)[1]) for case in CASES]
         figure, rows = plt.subplots(3, 3, figsize=(9, 7.2), width_ratios=(1.25, 1, 2), layout="constrained")
@@ -43,7 +43,7 @@ def main() -> None:
             picture(row[1], pn.load_square(data.test.read(index), detector.size), f"{detector.size} x {detector.size}")
             scale(row[2], answer, {name: point.threshold for name, point in detector.operating_points.items()})
     for ax, title in zip(rows[0], ("the X-ray", "its square", "the answer"), strict=True):
-        ax.set_title(title, fontsize=13, fontweight="bold", pad=26 if title == "the answer" else None)
+        ax.set_title(title, fontsize=13, fontweight="bold")
     figure.suptitle("PHANTOM: synthetic X-rays, and a tiny detector trained on them", fontsize=10, color=LINE)
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, dpi=110)
