@@ -85,8 +85,7 @@ def measure_batch_statistics(model: keras.Model, images: NDArray[np.uint8], conf
     """Set each batch normalisation's mean and variance to those of augmented training images under the weights of now.
 
     The moving statistics belong to the weights of the last steps, not to their average (Izmailov et al., 2018,
-    arXiv:1803.05407, section 3.2). The images are augmented, as in training: statistics of plain training images fit
-    plain images better and images from elsewhere worse. Frozen layers keep what they have.
+    arXiv:1803.05407, section 3.2). The images are augmented, as in training. Frozen layers keep what they have.
     """
     keras = runtime.keras()
     norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization) and n.trainable]
