@@ -475,6 +475,10 @@ ax.set_title(f"{mark}official test part" + (", but for the phantom's own" if dat
 ax.grid(axis="x", alpha=0.3)
 keep("comparison")
 
+# %% [markdown]
+# Look at which bars reach past one another: most of the table is not in an order that its images could prove. And the
+# first question is whether the whole bar lies to the right of what the size of the files reaches.
+
 # %%
 size_only = SIZE_BASELINE.accuracy
 if data.phantom:
