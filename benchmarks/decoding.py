@@ -6,17 +6,17 @@ turns, image by image, so that other work on the machine hits all alike: compare
 
     python benchmarks/decoding.py --data chest_xray.zip --rounds 7 --json benchmarks/results/decoding.json
 
-Pillow was chosen. It is not the fastest: OpenCV and simplejpeg give the very same pixels in 4 to 6 % less time when
-they decode at the same scale, and in 16 to 20 % less where the whole image is wanted; TensorFlow is no faster. But the
-scale matters more than the library: decoding at a half, a quarter or an eighth, as long as twice the square remains,
-saves Pillow two fifths of its time. What the others could save then is a third of a millisecond an image; simplejpeg,
-which also scales by the eighths between, saves 15 %, less than one. As squares are stored, that is paid once: five
-seconds for the whole data set, too little for a second decoder, with errors, limits and orientation of its own.
+Pillow was chosen. It is not the fastest: OpenCV and simplejpeg give the very same pixels in a few per cent less time
+when they decode at the same scale, and in a fifth less where the whole image is wanted; TensorFlow is no faster. But
+the scale matters more than the library: decoding at a half, a quarter or an eighth, as long as twice the square
+remains, saves Pillow two fifths of its time. What the others could save then is a fraction of a millisecond an image,
+paid once, as squares are stored: too little for a second decoder, with errors, limits and orientation of its own.
 simplejpeg reads no other format, and OpenCV does not tell an image's size before it decodes it.
 
-The reduced scale costs 0.3 gray levels in the mean, and 45 in the worst pixel, which is at an edge: where a side is no
-multiple of the scale, the reduced image reaches a little beyond the full one. OpenCV's fixed quarter and eighth are
-faster, because they take less than twice the square from smaller X-rays; those lose detail.
+The reduced scale costs a fraction of a gray level in the mean. Where a side is no multiple of the scale, the reduced
+image reaches a little beyond the full one; `pneumolib.data.images` takes that into account, which halves the greatest
+difference. OpenCV's fixed quarter and eighth are faster, because they take less than twice the square from smaller
+X-rays; those lose detail.
 
 One thing speaks for simplejpeg. All refuse a file that is cut in half; but of files with 4 KiB of zeros in the middle,
 all but one slip through the other libraries, which make something up (OpenCV and TensorFlow print a line, Pillow
