@@ -63,7 +63,7 @@ def ways(config: Config, n_images: int) -> dict[str, Callable[[], None]]:
     targets = batches.one_hot(random.integers(0, 3, n_images), 3)
     weights = np.ones(n_images, np.float32)
     array = images[..., None].astype(np.float32)
-    settings = Augmentation.preset(config.augmentation)
+    settings = Augmentation.of(config.augmentation)
     steps = n_images // config.batch_size
     plain, inside = compiled(config, []), compiled(config, keras_layers(settings))
 

@@ -338,7 +338,7 @@ for strength in ("light", "medium"):
 targets = sample.targets(config.classes)
 batches = training_batches(
     small, one_hot(targets, config.classes), class_balance(targets, config.classes),
-    Augmentation.preset(config.augmentation), batch_size=config.batch_size, seed=config.seed, first_epoch=0, epochs=1,
+    Augmentation.of(config.augmentation), batch_size=config.batch_size, seed=config.seed, first_epoch=0, epochs=1,
 )  # fmt: skip
 x, y, weights = (part.numpy() for part in next(iter(batches)))
 
@@ -368,7 +368,7 @@ plt.show()
 # later.
 
 # %%
-chosen = Augmentation.preset(config.augmentation)
+chosen = Augmentation.of(config.augmentation)
 settings = {"preset": config.name, "strength": config.augmentation, "settings": dataclasses.asdict(chosen)}
 home = environment().home
 home.mkdir(parents=True, exist_ok=True)

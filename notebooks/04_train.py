@@ -352,7 +352,7 @@ model.compile(
 # of nothing else, which will matter in a moment.
 
 # %% tags=["nbval-check-output"]
-augmentation = pn.Augmentation.preset(config.augmentation)
+augmentation = pn.Augmentation.of(config.augmentation)
 classes = batches.one_hot(targets, config.classes)
 source = {"batch_size": config.batch_size, "seed": config.seed, "first_epoch": 0, "epochs": 1}
 stream = batches.training_batches(images, classes, weights, augmentation, **source)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pneumolib.models.detector import load_detector as load_detector
     from pneumolib.models.evaluate import evaluate as evaluate
     from pneumolib.models.resnet import build_model as build_model
+    from pneumolib.models.stress import stress_test as stress_test
     from pneumolib.models.training import Run as Run
     from pneumolib.models.training import train as train
 
@@ -62,6 +63,7 @@ _HOME = {
     "make_phantom": "data.phantom",
     "plots": "evaluation.plots",
     "split_by_patient": "data.splits",
+    "stress_test": "models.stress",
     "train": "models.training",
 }
 

@@ -148,7 +148,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     images = data.test
     if arguments.split == "val":
         # The split is a function of data and seed, so the detector's own validation patients are found again.
-        split = split_by_patient(data.train, seed=detector.config.seed)
+        split = split_by_patient(data.train, seed=detector.card.get("split_seed", detector.config.seed))
         if split.fingerprint() != detector.card.get("data"):
             raise DataError("This detector was trained on other data: which patients were its validation is not known.")
         images = split.val

@@ -52,7 +52,8 @@ class Config:
     dropout: float = 0.0  # before the classifier
 
     # augmentation
-    augmentation: Strength = "medium"
+    augmentation: Strength | Mapping[str, float] = "medium"  # a strength, or fields of `Augmentation`
+    mix_style: float = 0.0  # probability with which an image takes the style of another (`MixStyle`); resnet18/34 only
 
     # optimisation
     epochs: int = 28
@@ -73,6 +74,9 @@ class Config:
     compile_xla: bool | None = None  # None: on for a GPU, off for a CPU
 
     def __post_init__(self) -> None:
+        if isinstance(self.augmentation, Mapping):
+            # A copy, so that whoever made the mapping cannot change a config that is in use.
+            object.__setattr__(self, "augmentation", dict(self.augmentation))
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), _TYPES[field.name])
         _check(32 <= self.size <= 1024, "size", "32 to 1024 pixels", self.size)
@@ -92,6 +96,12 @@ class Config:
         _check(1 <= self.export_weights <= 100, "export_weights", "1 to 100", self.export_weights)
         if self.average_weights is not None:
             _check(0 < self.average_weights < 1, "average_weights", "None, or between 0 and 1", self.average_weights)
+        _check(0 <= self.mix_style <= 1, "mix_style", "0 to 1", self.mix_style)
+        if self.mix_style and self.architecture in PRETRAINABLE:
+            raise ConfigError(
+                f"mix_style={self.mix_style} needs resnet18 or resnet34: {self.architecture} is Keras's own and is "
+                "left as it was published."
+            )
         if self.weights is not None and self.architecture not in PRETRAINABLE:
             raise ConfigError(
                 f"weights={self.weights!r} needs one of the architectures {', '.join(PRETRAINABLE)}: "
@@ -136,6 +146,9 @@ class Config:
         """Return the fields as a dict of plain values, ready for JSON."""
         return dataclasses.asdict(self)
 
+    def __hash__(self) -> int:
+        return hash(self.fingerprint())
+
     def replace(self, **changes: Any) -> Config:
         """Return a copy with the fields in `changes` set otherwise."""
         return self.from_dict({**self.to_dict(), **changes})
@@ -164,7 +177,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         warmup_epochs=0.5,
     ),
     # From scratch on two CPU cores, under 40 minutes; the reference result of the README.
-    "cpu": dict(size=160, architecture="resnet18", width=32, augmentation="medium", epochs=36),
+    "cpu": dict(size=160, architecture="resnet18", width=32, augmentation="medium", mix_style=0.5, epochs=36),
     # The same net, smaller and shorter: minutes on two cores, for a first walk through the series.
     "quick": dict(
         size=96,
@@ -234,6 +247,9 @@ def _check(holds: bool, field: str, allowed: str, received: object) -> None:
 
 
 def _check_type(field: str, value: object, expected: Any) -> None:
+    if field == "augmentation":
+        _check_augmentation(value)
+        return
     options = typing.get_args(expected) or (expected,)
     if typing.get_origin(expected) is Literal:
         _check(value in options, field, "one of " + ", ".join(map(repr, options)), value)
@@ -246,6 +262,16 @@ def _check_type(field: str, value: object, expected: Any) -> None:
         if option not in (int, float) and isinstance(value, option):
             return
     raise ConfigError(f"{field} must be {' or '.join(o.__name__ for o in options)}. Received: {value!r}")
+
+
+def _check_augmentation(value: object) -> None:
+    strengths = typing.get_args(Strength)
+    allowed = "one of " + ", ".join(map(repr, strengths)) + ", or a mapping of steps of Augmentation to numbers"
+    if isinstance(value, Mapping):
+        good = all(isinstance(k, str) and type(v) in (int, float) for k, v in value.items())
+    else:
+        good = isinstance(value, str) and value in strengths
+    _check(good, "augmentation", allowed, value)
 
 
 _TYPES: dict[str, Any] = typing.get_type_hints(Config)

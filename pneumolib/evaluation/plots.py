@@ -30,6 +30,7 @@ from pneumolib.evaluation.galleries import plot_errors as plot_errors
 from pneumolib.evaluation.galleries import plot_images as plot_images
 from pneumolib.evaluation.metrics import bin_of, bootstrap, checked, ece, wilson
 from pneumolib.evaluation.report import Report
+from pneumolib.evaluation.robustness_plots import plot_stress as plot_stress
 from pneumolib.evaluation.style import (
     BLUE,
     BROWN,

@@ -4,12 +4,15 @@ A resumed run therefore sees exactly what an uninterrupted one would have seen, 
 again for inspection. It runs on the CPU while the accelerator computes: Keras's geometric augmentation layers, put into
 the model, switch XLA off, and their state would have to be saved (``benchmarks/feeding.py`` compares the places).
 
-The steps follow the order in which an X-ray comes into being: the child's position (affine, mirror), the exposure
-(brightness, contrast, gamma), the detector (blur, resolution, noise), the file (JPEG), the frame (border).
+The steps follow the order in which an X-ray comes into being: the device's gray curve (tone), the child's position
+(affine, mirror), the exposure (brightness, contrast, gamma), the detector (blur, resolution, noise), the file (JPEG),
+the frame (border). The curve comes first, since it is drawn from the picture's own grays, which black corners of a
+turned picture would falsify.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from pneumolib.errors import ConfigError, DataError
 
 REASONS: dict[str, str] = {
+    "tone": "each device spreads the grays in its own way; most pneumonia of this set went through one of them",
     "rotation": "children are rarely straight on the table; the diagnosis does not turn with them",
     "scale": "size and shape of the chest vary with age, and the stretch to a square must not tell the class",
     "shear": "an oblique tube or a leaning child shears the picture",
@@ -39,8 +43,8 @@ REASONS: dict[str, str] = {
 class Augmentation:
     """How strongly each step changes an image; every step that is not set is off.
 
-    The steps of the detector, the file and the frame happen to an image with probability `occasional`, the others to
-    every image, each with a strength drawn evenly up to the value given.
+    The steps of the device's curve, the detector, the file and the frame happen to an image with probability
+    `occasional`, the others to every image, each with a strength drawn evenly up to the value given.
 
     Examples:
         >>> Augmentation(rotation=30).rotation
@@ -49,6 +53,7 @@ class Augmentation:
         0.5
     """
 
+    tone: float = 0.0  # largest share of a random gray curve in the picture's own, 0 to 1
     rotation: float = 0.0  # degrees, either way
     scale: float = 0.0  # fraction, each axis by itself, either way
     shear: float = 0.0  # degrees, either way
@@ -62,11 +67,11 @@ class Augmentation:
     noise: float = 0.0  # largest standard deviation, gray levels
     jpeg: int = 100  # lowest quality of re-encoding; 100 is off
     border: float = 0.0  # largest fraction of the side that is hidden at each edge
-    occasional: float = 0.5  # probability of each of blur, resolution, noise, jpeg, border
+    occasional: float = 0.5  # probability of each of tone, blur, resolution, noise, jpeg, border
 
     def __post_init__(self) -> None:
-        upper = dict(rotation=180, scale=0.9, shear=60, translation=1, mirror=1, brightness=1, contrast=1, gamma=2)
-        upper |= dict(blur=20, noise=128, border=0.5, occasional=1)
+        upper = dict(tone=1, rotation=180, scale=0.9, shear=60, translation=1, mirror=1, brightness=1, contrast=1)
+        upper |= dict(gamma=2, blur=20, noise=128, border=0.5, occasional=1)
         for name, most in upper.items():
             if not 0 <= getattr(self, name) <= most:
                 raise ConfigError(f"{name} must be 0 to {most}. Received: {getattr(self, name)!r}")
@@ -84,6 +89,27 @@ class Augmentation:
             )
         return cls(**STRENGTHS[strength])
 
+    @classmethod
+    def of(cls, wanted: str | Mapping[str, Any]) -> Augmentation:
+        """Return the settings that `Config.augmentation` stands for: a strength, or a mapping of fields to values.
+
+        Raises:
+            ConfigError: a name or a value is not allowed.
+
+        Examples:
+            >>> Augmentation.of({"rotation": 5}) == Augmentation(rotation=5)
+            True
+        """
+        if isinstance(wanted, str):
+            return cls.preset(wanted)
+        unknown = sorted(set(wanted) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ConfigError(
+                f"Augmentation has no such step. Allowed: {', '.join(cls.__dataclass_fields__)}. "
+                f"Received: {', '.join(unknown)}"
+            )
+        return cls(**wanted)
+
     def active(self) -> dict[str, float]:
         """Return the steps that are on, with their strength, in the order in which they are applied."""
         off = Augmentation()
@@ -94,12 +120,12 @@ STRENGTHS: dict[str, dict[str, Any]] = {
     "none": {},
     "light": dict(rotation=10, scale=0.1, translation=0.05, mirror=0.5, brightness=0.1, contrast=0.1),
     "medium": dict(
-        rotation=30, scale=0.25, translation=0.1, mirror=0.5, brightness=0.2, contrast=0.3, gamma=0.4, blur=1.5,
-        occasional=0.5,
+        tone=1.0, rotation=30, scale=0.25, translation=0.1, mirror=0.5, brightness=0.2, contrast=0.3, gamma=0.4,
+        blur=1.5, border=0.08, occasional=0.5,
     ),
     "strong": dict(
-        rotation=30, scale=0.25, shear=8, translation=0.1, mirror=0.5, brightness=0.25, contrast=0.35, gamma=0.3,
-        blur=1.5, resolution=0.4, noise=8, jpeg=30, border=0.08, occasional=0.3,
+        tone=1.0, rotation=30, scale=0.25, shear=8, translation=0.1, mirror=0.5, brightness=0.25, contrast=0.35,
+        gamma=0.3, blur=1.5, resolution=0.4, noise=8, jpeg=30, border=0.08, occasional=0.3,
     ),
 }  # fmt: skip
 
@@ -135,6 +161,7 @@ def augment(
     # Every step owns its draws, whether or not it is on: switching one step leaves the others as they were.
     draw = random.random(len(_DRAWS))
     u = dict(zip(_DRAWS, draw, strict=True))
+    image = _tone(image, settings, u)
     image = _geometry(image, settings, u)
     image = _exposure(image, settings, u)
     return _quality(image, settings, u, random)
@@ -149,7 +176,22 @@ _DRAWS = (
     *("rotation", "scale_x", "scale_y", "shear", "shift_x", "shift_y", "mirror", "brightness", "contrast", "gamma"),
     *("blur", "blur_on", "resolution", "resolution_on", "noise", "noise_on", "jpeg", "jpeg_on"),
     *("border_left", "border_right", "border_top", "border_bottom", "border_on"),
+    *("tone", "tone_dark", "tone_bright", "tone_on"),
 )
+_TONE_EXPONENTS = (np.log(0.8), np.log(4.0))
+
+
+def _tone(image: NDArray[np.uint8], s: Augmentation, u: dict[str, float]) -> NDArray[np.uint8]:
+    """Bend the grays towards a random histogram, a Kumaraswamy distribution: flat when both exponents are 1."""
+    if not s.tone or u["tone_on"] >= s.occasional:
+        return image
+    counts = np.bincount(image.ravel(), minlength=256)
+    below = (np.cumsum(counts) - counts / 2) / image.size
+    low, high = _TONE_EXPONENTS
+    a, b = (np.exp(low + (high - low) * u[name]) for name in ("tone_dark", "tone_bright"))
+    curve = 255 * (1 - (1 - below) ** (1 / b)) ** (1 / a)
+    share = s.tone * u["tone"]
+    return np.rint((1 - share) * np.arange(256) + share * curve).astype(np.uint8)[image]
 
 
 def _geometry(image: NDArray[np.uint8], s: Augmentation, u: dict[str, float]) -> NDArray[np.uint8]:

@@ -278,7 +278,7 @@ def make_detector(
     """
     from safetensors.numpy import save
 
-    from pneumolib.models.onnx_graph import to_onnx
+    from pneumolib.models.onnx_graph import in_fewest_bytes, to_onnx
     from pneumolib.models.resnet import build_model
 
     weights = {v.path: np.asarray(w, np.float32) for v, w in zip(model.weights, model.get_weights(), strict=True)}
@@ -289,7 +289,8 @@ def make_detector(
         _set_weights(exact, weights)
     except ArtifactError as error:
         raise DataError(f"The model is not the one that its config describes. {error}") from error
-    files = {artifact.GRAPH: to_onnx(exact), artifact.WEIGHTS: save(dict(sorted(weights.items())))}
+    stored = {path: in_fewest_bytes(array) for path, array in sorted(weights.items())}
+    files = {artifact.GRAPH: to_onnx(exact), artifact.WEIGHTS: save(stored)}
     manifest = Manifest(
         name=name,
         version=pneumolib.__version__,
@@ -334,9 +335,9 @@ def _set_weights(model: keras.Model, arrays: Mapping[str, NDArray[Any]]) -> None
             f"shape, the first is {odd[0]}."
         )
     for path, array in arrays.items():
-        if array.dtype != np.float32:
-            raise ArtifactError(f"Weights are stored as float32. Received: {array.dtype} for {path}")
-        wanted[path].assign(array)
+        if array.dtype not in (np.float32, np.float16):
+            raise ArtifactError(f"Weights are stored as float32 or float16. Received: {array.dtype} for {path}")
+        wanted[path].assign(array.astype(np.float32))
 
 
 def _require_parity(detector: Detector, exact: keras.Model) -> None:

@@ -35,13 +35,7 @@ def evaluate(
         DataError: the set is empty.
         ConfigError: the detector has no operating point of that name.
     """
-    if not len(images):
-        raise DataError(f"There are no images to evaluate on: the {images.name!r} part of this data set is empty.")
-    if operating_point not in detector.operating_points:
-        raise ConfigError(
-            f"The detector has no such operating point. Allowed: {', '.join(detector.operating_points)}. "
-            f"Received: {operating_point!r}"
-        )
+    threshold = frozen_threshold(detector, images, operating_point)
     p = detector.probability(images.images(detector.size, progress=progress))
     return make_report(
         images.is_pneumonia,
@@ -49,7 +43,7 @@ def evaluate(
         names=list(images.names),
         subtypes=images.subtypes,
         patients=images.patients,
-        threshold=detector.operating_points[operating_point].threshold,
+        threshold=threshold,
         operating_point=operating_point,
         source=f"{images.name} of {images.origin}",
         phantom=images.phantom or bool(detector.card.get("phantom")),
@@ -57,3 +51,20 @@ def evaluate(
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
+
+
+def frozen_threshold(detector: Detector, images: ImageSet, operating_point: str) -> float:
+    """Return the threshold of an operating point, in 0..1, for a set that can be measured on.
+
+    Raises:
+        DataError: the set is empty.
+        ConfigError: the detector has no operating point of that name.
+    """
+    if not len(images):
+        raise DataError(f"There are no images to evaluate on: the {images.name!r} part of this data set is empty.")
+    if operating_point not in detector.operating_points:
+        raise ConfigError(
+            f"The detector has no such operating point. Allowed: {', '.join(detector.operating_points)}. "
+            f"Received: {operating_point!r}"
+        )
+    return detector.operating_points[operating_point].threshold

@@ -35,6 +35,7 @@ def finish(model: keras.Model, split: Split, config: Config, folder: Path) -> No
     from pneumolib.models.reference import fit_reference
 
     train_images = split.train.images(config.size)
+    round_kernels(model)
     measure_batch_statistics(model, train_images, config)
 
     exact = build_model(config, precision="float32", pretrained=False)
@@ -42,7 +43,7 @@ def finish(model: keras.Model, split: Split, config: Config, folder: Path) -> No
 
     parts = [split.val, split.shifted]
     images = np.concatenate(
-        [split.val.images(config.size), shifted_images(split.shifted, config.size, seed=config.seed)]
+        [split.val.images(config.size), shifted_images(split.shifted, config.size, seed=split.seed)]
     )
     targets = np.concatenate([part.targets(config.classes) for part in parts])
     truth = targets > 0
@@ -61,6 +62,7 @@ def finish(model: keras.Model, split: Split, config: Config, folder: Path) -> No
         card={
             "phantom": split.train.phantom,
             "data": split.fingerprint(),
+            "split_seed": split.seed,
             "source": split.train.origin,
             "images": {"train": len(split.train), "val": n_val, "shifted": len(split.shifted)},
             "val_auc": auc(truth[:n_val], p[:n_val]),
@@ -81,6 +83,16 @@ def finish(model: keras.Model, split: Split, config: Config, folder: Path) -> No
     detector.save(folder / "detector")
 
 
+def round_kernels(model: keras.Model) -> None:
+    """Round each kernel of `model` to numbers that float16 holds, which halves the detector that is stored.
+
+    It happens before anything is fitted or measured on the weights, so what is measured is what is stored.
+    """
+    for variable in model.weights:
+        if variable.name == "kernel":
+            variable.assign(np.asarray(variable).astype(np.float16).astype(np.float32))
+
+
 def measure_batch_statistics(model: keras.Model, images: NDArray[np.uint8], config: Config) -> None:
     """Set each batch normalisation's mean and variance to those of augmented training images under the weights of now.
 
@@ -96,7 +108,7 @@ def measure_batch_statistics(model: keras.Model, images: NDArray[np.uint8], conf
     model.compile(optimizer=keras.optimizers.SGD(0.0), loss="categorical_crossentropy", jit_compile=False)
     for norm in norms:
         norm.momentum = 0.0
-    settings = Augmentation.preset(config.augmentation)
+    settings = Augmentation.of(config.augmentation)
     order = batches.epoch_order(len(images), config.seed, config.epochs)
     size = min(config.batch_size, len(images))
     n_batches = min(STATISTICS_BATCHES, len(images) // size)

@@ -66,7 +66,7 @@ class Validate(keras.callbacks.Callback):
         super().__init__()
         self._parts = {
             "val": (split.val, split.val.images(config.size)),
-            "shifted": (split.shifted, shifted_images(split.shifted, config.size, seed=config.seed)),
+            "shifted": (split.shifted, shifted_images(split.shifted, config.size, seed=split.seed)),
         }
         self._config, self._history, self._began = config, history, 0.0
 

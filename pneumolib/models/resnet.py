@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 
+MIXED_STAGES = 2  # the style of a device lives in early feature maps, the disease in late ones
+
 # Mean and standard deviation of the training images' gray values, rounded: the net starts near zero mean, unit scale.
 GRAY_MEAN, GRAY_STD = 122.0, 60.0
 
@@ -92,6 +94,8 @@ def unfreeze_backbone(model: keras.Model) -> None:
 
 def _compact_resnet(image: Any, config: Config) -> Any:
     """ResNet v1 with basic blocks (He et al., 2016, arXiv:1512.03385) for one gray channel."""
+    from pneumolib.models.mixstyle import MixStyle
+
     layers = runtime.keras().layers
     x = layers.Rescaling(1 / GRAY_STD, offset=-GRAY_MEAN / GRAY_STD, name="rescale")(image)
     x = _conv_norm(x, config.width, 7, 2, "stem")
@@ -101,6 +105,8 @@ def _compact_resnet(image: Any, config: Config) -> Any:
         for block in range(blocks):
             stride = 2 if stage and not block else 1
             x = _basic_block(x, config.width * 2**stage, stride, f"stage{stage + 1}_block{block + 1}")
+        if config.mix_style and stage < MIXED_STAGES:
+            x = MixStyle(config.mix_style, seed=config.seed + stage, name=f"stage{stage + 1}_mix_style")(x)
     return x
 
 

@@ -231,7 +231,7 @@ def _fit(
             images,
             batches.one_hot(targets, config.classes),
             weights,
-            Augmentation.preset(config.augmentation),
+            Augmentation.of(config.augmentation),
             batch_size=config.batch_size,
             seed=config.seed,
             first_epoch=done,

@@ -22,6 +22,7 @@ from pneumolib.data.radiograph import draw
 from pneumolib.errors import ArtifactError, ConfigError, DataError, DataNotFoundError, ImageError
 from pneumolib.evaluation.calibration import OperatingPoint, apply_temperature
 from pneumolib.models.detector import Detector, load_detector, make_detector
+from pneumolib.models.finishing import round_kernels
 from pneumolib.models.reference import fit_reference
 from pneumolib.models.resnet import build_model
 
@@ -94,6 +95,22 @@ def test_the_keras_model_gives_the_same_probabilities(folder: Path, images: NDAr
     keras_says = np.asarray(loaded.keras_model()(images[..., None].astype(np.float32), training=False))
     assert np.ptp(keras_says, axis=0).max() > 1e-3, "the answers must differ from image to image"
     np.testing.assert_allclose(apply_temperature(loaded.logits(images), 1.0), keras_says, atol=1e-5, rtol=0)
+
+
+def test_rounded_kernels_halve_the_detector_and_the_keras_model_reads_them(
+    images: NDArray[np.uint8], folder: Path, tmp_path: Path
+) -> None:
+    model = load_detector(folder).keras_model()
+    round_kernels(model)
+    half = make_detector(
+        model, CONFIG, name="half", temperature=1.0, operating_points=POINTS, reference=fit_reference(images), card={}
+    )
+    half.save(tmp_path / "half")
+    for name in ("model.onnx", "weights.safetensors"):
+        assert (tmp_path / "half" / name).stat().st_size < 0.6 * (folder / name).stat().st_size
+    again = load_detector(tmp_path / "half").keras_model()
+    for old, new in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_the_keras_model_is_new_each_time_and_can_be_trained(folder: Path, images: NDArray[np.uint8]) -> None:

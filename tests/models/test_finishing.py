@@ -12,7 +12,7 @@ from pneumolib.data.dataset import Dataset, ImageSet
 from pneumolib.data.splits import Split, shifted_images, split_by_patient
 from pneumolib.evaluation.calibration import apply_temperature, choose_operating_points, fit_temperature
 from pneumolib.models.detector import load_detector
-from pneumolib.models.finishing import finish, measure_batch_statistics, predict_logits
+from pneumolib.models.finishing import finish, measure_batch_statistics, predict_logits, round_kernels
 from pneumolib.models.resnet import build_model
 
 keras = runtime.keras()
@@ -61,6 +61,21 @@ def test_frozen_layers_keep_their_statistics(model) -> None:
     measure_batch_statistics(model, IMAGES, CONFIG)
     for old, norm in zip(before, norms(model), strict=True):
         np.testing.assert_array_equal(old, norm.moving_mean)
+
+
+def test_kernels_become_numbers_that_two_bytes_hold_and_nothing_else_changes(model) -> None:
+    before = {v.path: v.numpy() for v in model.weights}
+    round_kernels(model)
+    changed = 0
+    for variable in model.weights:
+        old, new = before[variable.path], variable.numpy()
+        if variable.name == "kernel":
+            np.testing.assert_array_equal(new, new.astype(np.float16))
+            np.testing.assert_allclose(new, old, rtol=2**-11, atol=1e-7)
+            changed += int((new != old).any())
+        else:
+            np.testing.assert_array_equal(new, old)
+    assert changed == sum(v.name == "kernel" for v in model.weights)
 
 
 def test_logits_come_before_the_softmax(model) -> None:

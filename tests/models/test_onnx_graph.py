@@ -11,6 +11,7 @@ from pneumolib import runtime
 from pneumolib.config import Config
 from pneumolib.errors import DataError
 from pneumolib.evaluation.calibration import apply_temperature
+from pneumolib.models.finishing import round_kernels
 from pneumolib.models.light import LightModel
 from pneumolib.models.onnx_graph import to_onnx
 from pneumolib.models.resnet import build_model
@@ -67,6 +68,18 @@ def test_the_logits_are_linear_in_the_mean_of_the_features() -> None:
 def test_the_same_weights_give_the_same_bytes() -> None:
     model = build_model(Config.preset("ci"), precision="float32")
     assert to_onnx(model) == to_onnx(model)
+
+
+def test_kernels_that_two_bytes_hold_take_two_bytes_and_answer_the_same() -> None:
+    model = trained_like(Config(size=64, width=16))
+    whole = len(to_onnx(model))
+    round_kernels(model)
+    graph = to_onnx(model)
+    assert len(graph) < 0.55 * whole
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
+    keras_says = np.asarray(model(images[..., None].astype(np.float32), training=False))
+    light = LightModel(graph, 64, 3, threads=1)
+    np.testing.assert_allclose(apply_temperature(light.run(images), 1.0), keras_says, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", ["kind", "activation", "groups"])

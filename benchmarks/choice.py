@@ -1,0 +1,145 @@
+"""By what shall a configuration be chosen, when a random part of train is nearly solved?
+
+Each configuration is trained on the same patients, with several seeds, and measured on three holdouts of the official
+train part, none of which shares a patient with what it was trained on:
+
+- ``val``: random patients. The look of devices, the JPEG quality and the rest help here, so everything is near 1.
+- ``shifted``: the patients whose numbers lie nearest to the test set's, pixels perturbed (`pneumolib.data.splits`).
+- ``crossed``: patients on whom the look of the device misleads (`pneumolib.data.exports`): four of five images with
+  pneumonia were written in blocks of 8 pixels, one healthy one in eighteen, and held out are half of those healthy
+  patients, and a part of the patients with pneumonia of the other kind.
+
+The rule of choice is the mean of the three AUCs. With ``--test`` the finished runs are measured on the test images too,
+once, when nothing is left to choose; then the rank correlation of the rule, and of ``val`` alone, with the test AUC
+over all runs says which of them should have been listened to.
+
+The net is that of the preset ``cpu``, smaller and shorter. Runs go on where they were interrupted:
+
+    PNEUMOLIB_DATA=chest_xray.zip python benchmarks/choice.py --seeds 0 1
+    PNEUMOLIB_DATA=chest_xray.zip python benchmarks/choice.py --seeds 0 1 --test --json benchmarks/results/choice.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pneumolib import runtime
+from pneumolib.config import PRESETS, Config, environment
+from pneumolib.data.dataset import Dataset, ImageSet, load_dataset
+from pneumolib.data.exports import export_groups
+from pneumolib.data.splits import Split, shifted_images, split_by_patient
+from pneumolib.evaluation.metrics import auc
+from pneumolib.models.augment import STRENGTHS
+from pneumolib.models.detector import Detector
+from pneumolib.models.training import train
+
+HELD_OUT = {"normal": (1, 0.5), "bacterial": (0, 0.12), "viral": (0, 0.12)}  # group and share of its patients
+
+MEDIUM = STRENGTHS["medium"]
+# Deliberately different, so that a good rule has something to tell apart; each differs from the preset in one thing.
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "as the preset": {},
+    "no augmentation": dict(augmentation="none"),
+    "light augmentation": dict(augmentation="light"),
+    "without tone": dict(augmentation={k: v for k, v in MEDIUM.items() if k != "tone"}),
+    "without border": dict(augmentation={k: v for k, v in MEDIUM.items() if k != "border"}),
+    "strong augmentation": dict(augmentation="strong"),
+    "without mixed style": dict(mix_style=0.0),
+    "two classes": dict(classes=2),
+    "export weights 8": dict(export_weights=8),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="a folder or a zip; left out: PNEUMOLIB_DATA, then kagglehub")
+    parser.add_argument("--configurations", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--runs", type=Path, default=environment().home / "choice", help="where the runs go")
+    parser.add_argument("--test", action="store_true", help="measure on the test images too: once, at the very end")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+
+    data = load_dataset(arguments.data)
+    split, crossed = hold_out(split_by_patient(data.train))
+    rows = []
+    for name in arguments.configurations:
+        for seed in arguments.seeds:
+            changes = {"size": arguments.size, "epochs": arguments.epochs, "seed": seed, **CONFIGURATIONS[name]}
+            config = Config.from_dict({**PRESETS["cpu"], "name": "choice", **changes})
+            out = arguments.runs / f"{config.fingerprint()}-{split.fingerprint()[:8]}"
+            detector = train(split, config, out=out, progress=False).detector
+            rows.append({"configuration": name, "seed": seed, **measure(detector, split, crossed)})
+            if arguments.test:
+                p = detector.probability(data.test.images(config.size))
+                rows[-1]["test_auc"] = auc(data.test.is_pneumonia, p)
+            print({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
+    if arguments.json:
+        result = summary(rows, data, crossed) | {"size": arguments.size, "epochs": arguments.epochs}
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def hold_out(split: Split) -> tuple[Split, ImageSet]:
+    """Take the crossed patients out of the training part; return what is left, and them."""
+    part = split.train
+    groups, rng, out = export_groups(part), np.random.default_rng(7), np.zeros(len(part), bool)
+    for subtype, (group, share) in HELD_OUT.items():
+        rare = (part.subtypes == subtype) & (groups == group)
+        patients = sorted(set(part.patients[rare]))
+        chosen = rng.choice(patients, round(len(patients) * share), replace=False)
+        out |= np.isin(part.patients, chosen)
+    # A patient's images of the common kind leave training too, and are not measured.
+    crossed = out & np.array([groups[i] == HELD_OUT[s][0] for i, s in enumerate(part.subtypes)])
+    return replace(split, train=part.take(~out)), part.take(crossed, name="crossed")
+
+
+def measure(detector: Detector, split: Split, crossed: ImageSet) -> dict[str, float]:
+    """Return the AUC on each holdout, and the rule's verdict."""
+    size = detector.size
+    row = {
+        "val_auc": auc(split.val.is_pneumonia, detector.probability(split.val.images(size))),
+        # The perturbation must not differ between seeds: its draws are part of the holdout.
+        "shifted_auc": auc(
+            split.shifted.is_pneumonia, detector.probability(shifted_images(split.shifted, size, seed=0))
+        ),
+        "crossed_auc": auc(crossed.is_pneumonia, detector.probability(crossed.images(size))),
+    }
+    return row | {"rule": float(np.mean(list(row.values())))}
+
+
+def summary(rows: list[dict[str, Any]], data: Dataset, crossed: ImageSet) -> dict[str, Any]:
+    """Return everything that the README says about the choice, ready for JSON."""
+    from scipy.stats import spearmanr
+
+    groups, subtypes, ill = export_groups(data.train), data.train.subtypes, crossed.is_pneumonia
+    result: dict[str, Any] = {
+        "machine": runtime.describe(),
+        "phantom": data.phantom,
+        "in_blocks_of_8": {s: round(float(groups[subtypes == s].mean()), 4) for s in HELD_OUT},
+        "crossed_images": {"normal": int((~ill).sum()), "pneumonia": int(ill.sum())},
+        "rows": [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows],
+    }
+    if "test_auc" in rows[0]:
+        names = sorted({row["configuration"] for row in rows})
+        means = {
+            key: [np.mean([r[key] for r in rows if r["configuration"] == name]) for name in names]
+            for key in ("val_auc", "shifted_auc", "crossed_auc", "rule", "test_auc")
+        }
+        result["rank_correlation_with_test"] = {
+            key: round(float(spearmanr(values, means["test_auc"]).statistic), 3)
+            for key, values in means.items()
+            if key != "test_auc"
+        }
+    return result
+
+
+if __name__ == "__main__":
+    main()
