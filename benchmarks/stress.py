@@ -73,7 +73,8 @@ def measure(detectors: list[Detector], data: Dataset, split: str) -> list[Stress
     """Return the table of each detector; those that are measured on the same images share the stressed ones."""
     parts: dict[str, tuple[ImageSet, list[int]]] = {}
     for i, detector in enumerate(detectors):
-        part = data.test if split == "test" else split_by_patient(data.train, seed=detector.config.seed).parts()[split]
+        seed = detector.card.get("split_seed", detector.config.seed)
+        part = data.test if split == "test" else split_by_patient(data.train, seed=seed).parts()[split]
         parts.setdefault(part.fingerprint(), (part, []))[1].append(i)
     found: dict[int, StressTable] = {}
     for part, mine in parts.values():

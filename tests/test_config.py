@@ -48,6 +48,9 @@ class TestConfig:
             ("phantom_allowed", "yes"),
             ("architecture", "vgg16"),
             ("augmentation", "extreme"),
+            ("augmentation", {"rotation": "much"}),
+            ("augmentation", ["rotation"]),
+            ("mix_style", 1.1),
             ("precision", "float16"),
             ("compile_xla", "auto"),
             ("weights", 5),
@@ -79,6 +82,21 @@ class TestConfig:
         with pytest.raises(ConfigError, match="resnet50, resnet50v2"):
             Config(weights="imagenet")
         assert Config(weights="imagenet", architecture="resnet50").weights == "imagenet"
+
+    def test_mixed_style_needs_a_network_of_ours(self) -> None:
+        with pytest.raises(ConfigError, match=r"mix_style=0\.5 needs resnet18 or resnet34"):
+            Config(architecture="resnet50", mix_style=0.5)
+        assert Config(mix_style=0.5).mix_style == 0.5
+
+    def test_augmentation_may_be_spelt_out_and_is_copied(self) -> None:
+        steps = {"rotation": 5, "tone": 0.5}
+        config = Config(augmentation=steps)
+        steps["rotation"] = 90
+        assert config.augmentation == {"rotation": 5, "tone": 0.5}
+        again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
+        assert again == config
+        assert hash(again) == hash(config)
+        assert config.fingerprint() != Config(augmentation={"rotation": 6, "tone": 0.5}).fingerprint()
 
     def test_frozen_random_backbone_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="learns nothing"):

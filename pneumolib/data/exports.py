@@ -4,8 +4,8 @@ Of the original training files, four of five with pneumonia have a width and a h
 the healthy ones one in eighteen has, where chance would give one in 64. Such files come out of one device or export
 program, and that one writes large letters into the corners and has a gray curve of its own. A network can therefore
 tell much of the class by the look of the device, which misleads where healthy children come from it too.
-``benchmarks/exports.py`` measures how much, on training patients held out for it, and what it helps and costs to let
-the rare pairs of device and class weigh more (`Config.export_weights`).
+``benchmarks/choice.py`` measures how much, on training patients held out for it, and what helps: random gray curves
+and mixed style (`MixStyle`), or letting the rare pairs of device and class weigh more (`Config.export_weights`).
 
 The sizes are those of the files as published, by name, because reduced copies of the data set have lost them. Only
 train is listed: nothing may be fitted on test.

@@ -40,8 +40,8 @@ def test_nothing_switched_on_changes_nothing() -> None:
 
 
 SINGLE = {
-    "rotation": 40, "scale": 0.4, "shear": 20, "translation": 0.3, "mirror": 1.0, "brightness": 0.5, "contrast": 0.5,
-    "gamma": 1.0, "blur": 5.0, "resolution": 0.2, "noise": 30, "jpeg": 5, "border": 0.3,
+    "tone": 1.0, "rotation": 40, "scale": 0.4, "shear": 20, "translation": 0.3, "mirror": 1.0, "brightness": 0.5,
+    "contrast": 0.5, "gamma": 1.0, "blur": 5.0, "resolution": 0.2, "noise": 30, "jpeg": 5, "border": 0.3,
 }  # fmt: skip
 
 
@@ -75,6 +75,30 @@ def test_blur_lowers_the_gradient_and_noise_raises_it() -> None:
     assert roughness(blurred) < roughness(picture()) < roughness(noisy)
 
 
+def test_a_tone_curve_keeps_the_order_of_grays_and_moves_their_spread() -> None:
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
+    curves = [augment(ramp, Augmentation(tone=1, occasional=1), seed=0, epoch=0, index=i)[0] for i in range(40)]
+    assert all((np.diff(curve.astype(int)) >= 0).all() for curve in curves)
+    middles = [float(np.median(curve)) for curve in curves]
+    assert min(middles) < 110
+    assert max(middles) > 150
+
+
+def test_a_full_tone_curve_makes_two_devices_of_one_picture_alike() -> None:
+    """The curve is drawn from the picture's own grays, so what a device did to them before does not matter."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    darker = (255 * (image / 255) ** 2).astype(np.uint8)
+    settings = Augmentation(tone=1, occasional=1)
+    # Chance is the same for both, and of these images those with a share near 1 forget the device.
+    gaps = []
+    for index in range(60):
+        one, other = (augment(x, settings, seed=0, epoch=0, index=index).astype(int) for x in (image, darker))
+        gaps.append(np.abs(one - other).mean())
+    before = np.abs(image.astype(int) - darker.astype(int)).mean()
+    assert max(gaps) < before
+    assert min(gaps) < 0.1 * before
+
+
 def test_occasional_steps_happen_as_often_as_said() -> None:
     settings = Augmentation(noise=40, occasional=0.3)
     changed = [(augment(picture(), settings, seed=0, epoch=0, index=i) != picture()).any() for i in range(400)]
@@ -93,6 +117,11 @@ def test_every_step_has_a_reason_and_every_strength_is_valid() -> None:
         Augmentation.preset(strength)
 
 
+def test_a_config_names_a_strength_or_spells_the_steps_out() -> None:
+    assert Augmentation.of("medium") == Augmentation.preset("medium")
+    assert Augmentation.of({"rotation": 5, "jpeg": 60}) == Augmentation(rotation=5, jpeg=60)
+
+
 def test_bad_settings_and_images_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"rotation must be 0 to 180. Received: 181"):
         Augmentation(rotation=181)
@@ -102,6 +131,8 @@ def test_bad_settings_and_images_are_refused() -> None:
         Augmentation(resolution=0)
     with pytest.raises(ConfigError, match="Allowed: none, light, medium, strong"):
         Augmentation.preset("huge")
+    with pytest.raises(ConfigError, match=r"no such step. Allowed: tone, rotation.*Received: turn"):
+        Augmentation.of({"turn": 3})
     with pytest.raises(DataError, match=r"uint8 \[S, S\].*Received: float32 \[64, 64\]"):
         augment(picture().astype(np.float32), Augmentation(), seed=0, epoch=0, index=0)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="Received: uint8"):

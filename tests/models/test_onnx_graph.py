@@ -14,7 +14,7 @@ from pneumolib.evaluation.calibration import apply_temperature
 from pneumolib.models.finishing import round_kernels
 from pneumolib.models.light import LightModel
 from pneumolib.models.onnx_graph import to_onnx
-from pneumolib.models.resnet import build_model
+from pneumolib.models.resnet import BLOCKS, build_model
 
 if TYPE_CHECKING:
     import keras
@@ -39,7 +39,10 @@ def trained_like(config: Config) -> keras.Model:
     [("resnet18", 64), ("resnet18", 67), ("resnet34", 50), ("resnet50", 33), ("resnet50v2", 46)],
 )
 def test_the_graph_gives_logits_and_features_of_the_keras_model(architecture: str, size: int) -> None:
-    model = trained_like(Config(architecture=architecture, size=size, width=8, dropout=0.3))  # type: ignore[arg-type]
+    mixed = 0.5 if architecture in BLOCKS else 0.0
+    model = trained_like(
+        Config(architecture=architecture, size=size, width=8, dropout=0.3, mix_style=mixed)  # type: ignore[arg-type]
+    )
     images = np.random.default_rng(0).integers(0, 256, (3, size, size), dtype=np.uint8)
     parts = [model.get_layer("logits").output, model.get_layer("features").output, model.output]
     both = runtime.keras().Model(model.input, parts)

@@ -19,8 +19,9 @@ from pneumolib.errors import ArtifactError, ConfigError, DataError, DataNotFound
 from pneumolib.models.training import Run, default_folder, train
 
 TINY = dict(
-    name="tiny", size=32, width=4, epochs=4, batch_size=16, augmentation="strong", dropout=0.3, precision="float32"
-)
+    name="tiny", size=32, width=4, epochs=4, batch_size=16, augmentation="strong", dropout=0.3, mix_style=0.5,
+    precision="float32",
+)  # fmt: skip
 
 PROGRAM = """
 import sys
