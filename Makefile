@@ -2,7 +2,7 @@
 PRESET ?= auto
 export PYTHON
 
-.PHONY: help run test test-library test-notebooks lint format types notebooks bench ends clean
+.PHONY: help run test test-library test-notebooks lint format types notebooks bench detector ends clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -36,7 +36,10 @@ notebooks: .venv/.dev ## sync the pairs, run them (preset ci, phantom), store cl
 	@.venv/bin/python tools/notebooks.py execute
 
 bench: .venv/.dev ## measure what the README says of speed
-	@for file in benchmarks/[a-z]*.py; do .venv/bin/python $$file || exit 1; done
+	@for name in decoding feeding runtimes startup; do .venv/bin/python benchmarks/$$name.py || exit 1; done
+
+detector: .venv/.dev ## train the detector that ships again, with three seeds, and measure it: two hours on two cores
+	@.venv/bin/python benchmarks/accuracy.py --json benchmarks/results/cpu.json --ship
 
 ends: .venv/.dev ## test with the lowest and the highest version of everything that is declared
 	@tools/ends.sh

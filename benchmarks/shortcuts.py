@@ -1,6 +1,6 @@
-"""Measure what the files of the data set give away without their pixels, at full scale.
+"""Measure how well the label can be told by what is no medicine, at full scale: `pneumolib audit` without the rest.
 
-From a table of facts about the original files (CSV), or from a data set:
+From a table of facts about the original files (CSV), which says nothing of their pixels, or from a data set:
 
     python benchmarks/shortcuts.py --facts file_facts.csv --json benchmarks/results/shortcuts.json
     python benchmarks/shortcuts.py --data chest_xray
@@ -19,7 +19,8 @@ from typing import Any
 import pandas as pd
 
 import pneumolib as pn
-from pneumolib.data.audit import baselines_to_records, file_facts, shortcut_baselines
+from pneumolib.data.facts import look
+from pneumolib.data.shortcuts import plain_rows, shortcut_baselines
 from pneumolib.errors import PneumolibError
 
 
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             "source": described,
             "n": len(facts),
             "model": "logistic regression on standardised features; 5 folds by patient on train; threshold .5",
-            "baselines": baselines_to_records(baselines),
+            "baselines": plain_rows(baselines),
         }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=2) + "\n")
@@ -55,7 +56,8 @@ def _facts(options: argparse.Namespace) -> tuple[pd.DataFrame, str]:
         facts = pd.read_csv(options.facts)
         return facts, f"per-file facts of the {len(facts):,} originals"
     data = pn.load_dataset(options.data)
-    facts = pd.concat([file_facts(part) for part in (data.train, data.val, data.test) if len(part)], ignore_index=True)
+    records = [record for part in data.parts().values() for record in part]
+    facts = look(data.source, records, progress=True).facts
     return facts, f"{'PHANTOM' if data.phantom else 'data set'} of {len(facts):,} files"
 
 

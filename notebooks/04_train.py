@@ -27,7 +27,8 @@
 #
 # **In this notebook you**
 # - build a residual network that takes raw gray values, learns three classes and answers one question
-# - see what transfer learning, number formats, class weights, label smoothing, schedule and averaging each do
+# - see what transfer learning, a borrowed look, number formats, class weights, label smoothing, schedule and averaging
+#   each do
 # - compile and fit a network with your own hands, on one batch
 # - train the detector, pull the plug on a run, and prove that nothing was lost
 # - read training curves, and know which number must not choose
@@ -73,6 +74,7 @@ from pneumolib import runtime
 from pneumolib.config import PRESETS
 from pneumolib.evaluation import plots
 from pneumolib.models import batches, training
+from pneumolib.models.mixstyle import MixStyle
 from pneumolib.models.resnet import freeze_backbone, unfreeze_backbone
 
 keras = runtime.keras()
@@ -107,6 +109,7 @@ WHY = {
     "weights": "start from a network that has seen a million photographs, or from chance",
     "frozen_epochs": "first let the new head settle, then touch what was learnt elsewhere",
     "augmentation": "what may change without changing the diagnosis: notebook 3",
+    "mix_style": "how often an image is lent the look of another, inside the net: below",
     "epochs": "how often each image is seen, never twice the same way",
     "batch_size": "images for one turn of the screws",
     "min_steps": "turns of an epoch at least, so that a small data set is seen often enough",
@@ -226,6 +229,31 @@ sizes = {
 assert max(sizes.values()) < large.count_params() / 8
 print({name: f"{n:,}" for name, n in sizes.items()})
 del large
+
+# %% [markdown]
+# ## A borrowed look
+# What a picture *shows* is in the pattern of its feature maps. How it *looks*, by whose device and software, is for a
+# good part in two numbers of each early map, its mean and its spread. So a layer for training lends an image the mean
+# and the spread of another one in its batch, or something between the two, and leaves the pattern as it is. A look
+# that changes from turn to turn foretells nothing. The idea is **MixStyle** (Zhou et al. 2021,
+# [arXiv:2104.02008](https://arxiv.org/abs/2104.02008)); `mix_style` is the share of images that take part, and 0 leaves
+# the layer out. Here it is alone, with pictures in place of feature maps:
+
+# %% tags=["nbval-check-output"]
+layer = MixStyle(probability=1.0, seed=0)
+lent = np.asarray(layer(x, training=True))
+look = {name: (v.mean((1, 2, 3)), v.std((1, 2, 3))) for name, v in (("own", x), ("lent", lent))}
+pattern = {"own": x, "lent": lent}
+for name, (mean, spread) in look.items():
+    pattern[name] = (pattern[name] - mean[:, None, None, None]) / spread[:, None, None, None]
+print("the look changes:  ", not np.allclose(look["own"], look["lent"], rtol=0.01))
+print("the pattern stays: ", bool(np.allclose(pattern["own"], pattern["lent"], atol=0.01)))
+print("in use, it is idle:", np.array_equal(layer(x, training=False), x))
+
+# %% [markdown]
+# In this data set the look of one device foretells pneumonia ([notebook 2](02_explore.ipynb)). The step `tone` of
+# [notebook 3](03_augment.ipynb) varies it in the pixels, with devices that are made up; this layer varies it inside,
+# with the looks that are really there. Both make the look a poor guide, and neither takes it out of the data.
 
 # %% [markdown]
 # ## Fewer digits, more speed
@@ -398,8 +426,9 @@ print(f"about {max(1, round(seconds * steps * config.epochs / 60))} min of train
 # ## Pull the plug
 # A Colab runtime can end at any moment: the browser sleeps, the time is up, the GPU is wanted elsewhere. A run of
 # pneumolib may be killed at any moment too. After each epoch it writes a **checkpoint**: weights, optimizer, average,
-# history. Chance needs no saving, since it is a function of (seed, epoch, image). So the claim is not that a run goes
-# on *somehow*, but that it ends with **the same weights, bit for bit**, as one that nobody disturbed.
+# history. The chance of order and augmentation needs no saving, since it is a function of (seed, epoch, image); that of
+# layers, such as dropout, is saved with the weights. So the claim is not that a run goes on *somehow*, but that it ends
+# with **the same weights, bit for bit**, as one that nobody disturbed.
 #
 # Let us try, with a few images and a tiny network. First the undisturbed run.
 
@@ -554,7 +583,8 @@ print("points:  ", *run.detector.operating_points)
 # ## What you have done
 # You have
 # - built a residual network that takes raw gray values, learns three classes and answers one question
-# - seen what transfer learning, number formats, class weights, label smoothing, schedule and averaging each do
+# - seen what transfer learning, a borrowed look, number formats, class weights, label smoothing, schedule and averaging
+#   each do
 # - compiled and fitted a network with your own hands, on one batch
 # - trained the detector, pulled the plug on a run, and proved that nothing was lost
 # - read training curves, and know which number must not choose

@@ -1,9 +1,10 @@
-"""Fill the README's table of results from what the benchmarks committed: no number in it is typed by hand.
+"""Fill the README's results and the model card's facts from what was committed: no number in them is typed by hand.
 
-    python tools/results.py           write the table into README.md
-    python tools/results.py --check   change nothing; status 1 where the README is out of step
+    python tools/results.py           write them into README.md and docs/model_card.md
+    python tools/results.py --check   change nothing; status 1 where one of the two is out of step
 
-Each number comes from a file in ``benchmarks/results``; the text beside it names the benchmark that writes the file.
+Each number of the README comes from a file in ``benchmarks/results``; the text beside it names the benchmark that
+writes the file. The facts of the model card come from the detector in the package.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ SHOWN = (
     *("lung box black", "all but the lung box black"),
 )
 README = ROOT / "README.md"
+MODEL_CARD = ROOT / "docs" / "model_card.md"
+WEIGHTS = ROOT / "pneumolib" / "weights"
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -84,9 +87,9 @@ Published rows are on all {N_TEST} test images, as their sources give them; diff
 between single runs mean nothing. An earlier recipe was looked at on this half of the test images several times (its AUC
 was .972), so what we know of the half has, to that extent, reached our choices; this recipe was measured on it once.
 
-Again from the zip: `python benchmarks/accuracy.py --json benchmarks/results/cpu.json --ship`. Each epoch's log is in
-that file, each test image's probabilities beside it in `cpu.csv`. `python benchmarks/shortcuts.py` measures the
-baselines."""
+Again from the zip: `make detector`, which runs `benchmarks/accuracy.py`. Each epoch's log is in
+`benchmarks/results/cpu.json`, each test image's probabilities are beside it in `cpu.csv`.
+`python benchmarks/shortcuts.py` measures the baselines."""
 
 
 def choice() -> str:
@@ -162,11 +165,37 @@ an array in memory with Keras's augmentation layers ({feeding["size"]} pixels, {
 `python benchmarks/startup.py`, `runtimes.py` and `feeding.py` measure these."""
 
 
-def fill(text: str) -> str:
-    """Return the README's text with its table of results made anew."""
-    start, end = "<!-- results:start -->", "<!-- results:end -->"
+def facts() -> str:
+    """Return what the detector in the package says of itself."""
+    manifest = json.loads((WEIGHTS / "manifest.json").read_text(encoding="utf-8"))
+    config, card = manifest["config"], manifest["card"]
+    size = sum(path.stat().st_size for path in WEIGHTS.iterdir()) / 1e6
+    images, versions = card["images"], card["versions"]
+    rows = [
+        ("Name", f"{manifest['name']}, seed {config['seed']}, pneumolib {manifest['version']}"),
+        ("Network", f"{config['architecture']}, {config['width']} filters in the first stage, {config['size']} pixels"),
+        ("Size", f"{size:.1f} MB, graph and weights together; kernels stored as float16, computed as float32"),
+        ("SHA-256 of the graph", f"`{manifest['files']['model.onnx']['sha256']}`"),
+        ("Trained on", f"{images['train']} images of {card['source']}; chosen on {images['val']} random and "
+                       f"{images['shifted']} shifted ones; no patient in two of the parts"),
+        ("AUC", f"{card['val_auc']:.4f} on validation, {card['shifted_auc']:.4f} on shifted validation"),
+        ("Temperature", f"{manifest['temperature']:.3f}"),
+        ("Made with", f"Keras {versions['keras']} on {versions['backend']}"),
+    ]  # fmt: skip
+    lines = ["| | |", "|---|---|", *(f"| **{name}** | {text} |" for name, text in rows), ""]
+    lines += ["| operating point | threshold | sensitivity | specificity | rule, on both validation parts |"]
+    lines += ["|---|---|---|---|---|"]
+    for name, point in manifest["operating_points"].items():
+        numbers = " | ".join(f"{point[key]:.3f}" for key in ("threshold", "sensitivity", "specificity"))
+        lines.append(f"| `{name}` | {numbers} | {point['rule']} |")
+    return "\n".join(lines)
+
+
+def fill(text: str, part: str, content: str) -> str:
+    """Return `text` with what stands between the marks of `part` made anew."""
+    start, end = f"<!-- {part}:start -->", f"<!-- {part}:end -->"
     before, rest = text.split(start)
-    return before + start + "\n" + results() + "\n" + end + rest.split(end)[1]
+    return before + start + "\n" + content + "\n" + end + rest.split(end)[1]
 
 
 def _read(name: str) -> Any:
@@ -188,13 +217,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; status 1 where out of step")
     check = parser.parse_args().check
-    text = README.read_text(encoding="utf-8")
-    wanted = fill(text)
-    if check and text != wanted:
-        print("README.md is out of step with benchmarks/results. Run: python tools/results.py", file=sys.stderr)
-        return 1
-    if not check:
-        README.write_text(wanted, encoding="utf-8")
+    for path, part, content in ((README, "results", results()), (MODEL_CARD, "facts", facts())):
+        text = path.read_text(encoding="utf-8")
+        wanted = fill(text, part, content)
+        if check and text != wanted:
+            print(f"{path.name} is out of step with what was committed. Run: python tools/results.py", file=sys.stderr)
+            return 1
+        if not check:
+            path.write_text(wanted, encoding="utf-8")
     return 0
 
 

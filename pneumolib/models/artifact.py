@@ -1,9 +1,10 @@
-"""A detector on disk: three files in one folder, each known by size and SHA-256 before a byte of it is interpreted.
+"""A detector on disk: four files in one folder, each known by size and SHA-256 before a byte of it is interpreted.
 
 ====================== ==========================================================================================
 ``manifest.json``      settings, temperature, operating points, reference statistics, card; size and hash of the rest
 ``model.onnx``         the light graph, for ONNX Runtime
 ``weights.safetensors``  the Keras weights, by variable path; the architecture comes from this package, by its config
+``familiarity.safetensors``  what inner statistics of training images are like (`Familiarity`); may be missing
 ====================== ==========================================================================================
 
 Nothing in it is code and nothing is unpickled. The names of the files are fixed, so a manifest cannot point anywhere;
@@ -30,8 +31,9 @@ from pneumolib.errors import ArtifactError, ConfigError
 from pneumolib.evaluation.calibration import OperatingPoint
 from pneumolib.models.reference import require_reference
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, GRAPH, WEIGHTS = "manifest.json", "model.onnx", "weights.safetensors"
+FAMILIARITY = "familiarity.safetensors"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
 
@@ -186,7 +188,11 @@ def _checked(values: dict[str, Any]) -> Manifest:
     _require("balanced" in points, "there must be an operating point 'balanced'")
     require_reference(values["reference"])
     _require(isinstance(values["card"], dict), "card must be an object")
-    _require(set(values["files"]) == {GRAPH, WEIGHTS}, f"files must be {GRAPH} and {WEIGHTS}")
+    names = {GRAPH, WEIGHTS}
+    _require(
+        set(values["files"]) in (names, names | {FAMILIARITY}),
+        f"files must be {GRAPH}, {WEIGHTS}, perhaps {FAMILIARITY}",
+    )
     files = {}
     for name, entry in values["files"].items():
         size, digest = entry["bytes"], entry["sha256"]

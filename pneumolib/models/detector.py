@@ -20,6 +20,7 @@ from pneumolib.errors import ArtifactError, ConfigError, DataError, DataNotFound
 from pneumolib.evaluation.calibration import OperatingPoint, apply_temperature
 from pneumolib.models import artifact
 from pneumolib.models.artifact import Manifest
+from pneumolib.models.familiarity import Familiarity
 from pneumolib.models.light import LightModel
 from pneumolib.models.prediction import Prediction
 from pneumolib.models.reference import check_images
@@ -41,6 +42,8 @@ class Detector:
     def __init__(self, manifest: Manifest, read: Callable[[str], bytes], *, threads: int | None = None) -> None:
         self._manifest, self._read = manifest, read
         self._light = LightModel(read(artifact.GRAPH), manifest.config.size, len(manifest.config.class_names), threads)
+        known = artifact.FAMILIARITY in manifest.files
+        self._familiarity = Familiarity(_arrays(read(artifact.FAMILIARITY), "familiarity")) if known else None
 
     @property
     def name(self) -> str:
@@ -132,11 +135,13 @@ class Detector:
         return self._predict([x], operating_point)[0]
 
     def _predict(self, sources: Sequence[Source], operating_point: str) -> list[Prediction]:
-        images = np.stack([self._square(source) for source in sources])
+        images = np.stack([self.prepare(source) for source in sources])
         threshold = self._manifest.operating_points[operating_point].threshold
         answers = []
-        checks = check_images(images, self._manifest.reference)
-        for source, p, check in zip(sources, self.predict_images(images), checks, strict=True):
+        seen = self._light.look(images)
+        distances = self._familiarity.distances(seen) if self._familiarity else None
+        checks = check_images(images, self._manifest.reference, distances)
+        for source, p, check in zip(sources, apply_temperature(seen["logits"], self.temperature), checks, strict=True):
             probability = float(1 - p[0])
             decision = "pneumonia" if probability >= threshold else "normal"
             answers.append(
@@ -152,7 +157,11 @@ class Detector:
             )
         return answers
 
-    def _square(self, source: Source) -> NDArray[np.uint8]:
+    def prepare(self, source: Source) -> NDArray[np.uint8]:
+        """Return one picture as the square that the network looks at, uint8 ``[S, S]``; takes and raises as `predict`.
+
+        Prepared, a picture may be given to `predict` again, and stacked with others to `predict_images`.
+        """
         if isinstance(source, np.ndarray):
             if source.dtype != np.uint8 or source.ndim != 2 or not source.size:
                 raise DataError(
@@ -191,6 +200,18 @@ class Detector:
         """Return the last feature map, float32 ``[N, h, w, K]``; the logits are linear in its mean over space."""
         return self._light.run(images, "features", batch_size)
 
+    def classifier(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return kernel ``[K, C]`` and bias ``[C]``, float32, that make the logits of the mean of `features`.
+
+        Raises:
+            ArtifactError: the weights are damaged.
+        """
+        arrays = _arrays(self._read(artifact.WEIGHTS), "weights")
+        missing = [name for name in ("logits/kernel", "logits/bias") if name not in arrays]
+        if missing:
+            raise ArtifactError(f"The detector's weights lack {', '.join(missing)}.")
+        return arrays["logits/kernel"].astype(np.float32), arrays["logits/bias"].astype(np.float32)
+
     def keras_model(self) -> keras.Model:
         """Return a new Keras model, uncompiled, for fine-tuning and gradients.
 
@@ -201,16 +222,9 @@ class Detector:
             MissingExtraError: Keras is not installed.
             ArtifactError: the weights are damaged, or do not fit the architecture.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
         from pneumolib.models.resnet import build_model
 
-        content = self._read(artifact.WEIGHTS)
-        try:
-            arrays = load(content)
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"The detector's weights are no safetensors: {error}") from error
+        arrays = _arrays(self._read(artifact.WEIGHTS), "weights")
         model = build_model(self.config, precision="float32", pretrained=False)
         _set_weights(model, arrays)
         return model
@@ -260,6 +274,7 @@ def make_detector(
     operating_points: Mapping[str, OperatingPoint],
     reference: Mapping[str, Any],
     card: Mapping[str, Any],
+    familiarity: Familiarity | None = None,
 ) -> Detector:
     """Return the detector that answers as `model` does; the light graph is written and compared with Keras.
 
@@ -271,6 +286,7 @@ def make_detector(
         operating_points: as `choose_operating_points` gives them, ``balanced`` among them.
         reference: as `fit_reference` gives it.
         card: plain values to keep with it; ``phantom`` (bool) marks a detector that has seen synthetic X-rays only.
+        familiarity: as `fit_familiarity` gives it; None leaves that signal out of the check of the input.
 
     Raises:
         DataError: the weights are not finite, or `model` is not what `config` describes.
@@ -291,6 +307,8 @@ def make_detector(
         raise DataError(f"The model is not the one that its config describes. {error}") from error
     stored = {path: in_fewest_bytes(array) for path, array in sorted(weights.items())}
     files = {artifact.GRAPH: to_onnx(exact), artifact.WEIGHTS: save(stored)}
+    if familiarity is not None:
+        files[artifact.FAMILIARITY] = save(dict(sorted(familiarity.arrays.items())))
     manifest = Manifest(
         name=name,
         version=pneumolib.__version__,
@@ -323,6 +341,16 @@ def _find(folder: str | os.PathLike[str] | None) -> Path:
         "There is no detector there. Allowed: the folder of a detector (with manifest.json), or the folder of a "
         f"finished run. Received: {os.fspath(folder)}"
     )
+
+
+def _arrays(content: bytes, what: str) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"The detector's {what} are no safetensors: {error}") from error
 
 
 def _set_weights(model: keras.Model, arrays: Mapping[str, NDArray[Any]]) -> None:

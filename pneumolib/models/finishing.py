@@ -17,11 +17,13 @@ from pneumolib.evaluation.metrics import auc
 from pneumolib.models import batches
 from pneumolib.models.augment import Augmentation, augment
 from pneumolib.models.checkpoint import write_atomically
+from pneumolib.models.familiarity import Familiarity, fit_familiarity
 from pneumolib.models.resnet import build_model
 
 if TYPE_CHECKING:
     import keras
 
+FAMILIAR_IMAGES = 4000  # evenly spaced; more settle the main axes of the inner statistics no better
 STATISTICS_BATCHES = 64  # about two thousand images settle the mean and variance of every channel
 
 
@@ -59,6 +61,7 @@ def finish(model: keras.Model, split: Split, config: Config, folder: Path) -> No
         temperature=temperature,
         operating_points=choose_operating_points(truth, p),
         reference=fit_reference(train_images),
+        familiarity=_familiarity(exact, train_images, split, config),
         card={
             "phantom": split.train.phantom,
             "data": split.fingerprint(),
@@ -81,6 +84,20 @@ def finish(model: keras.Model, split: Split, config: Config, folder: Path) -> No
     write_atomically(folder / "predictions.csv", ("\n".join(rows) + "\n").encode())
     # The detector comes last: a run counts as finished when it stands.
     detector.save(folder / "detector")
+
+
+def _familiarity(exact: keras.Model, train_images: NDArray[np.uint8], split: Split, config: Config) -> Familiarity:
+    """Fit what training images look like from inside, as the light graph will see it; limits by random validation."""
+    from pneumolib.models.light import LightModel
+    from pneumolib.models.onnx_graph import to_onnx
+
+    light = LightModel(to_onnx(exact), config.size, len(config.class_names))
+    chosen = np.linspace(0, len(train_images) - 1, min(len(train_images), FAMILIAR_IMAGES)).astype(int)
+    return fit_familiarity(
+        light.look(train_images[chosen]),
+        light.look(split.val.images(config.size)),
+        split.train.targets(config.classes)[chosen],
+    )
 
 
 def round_kernels(model: keras.Model) -> None:

@@ -15,7 +15,7 @@ MAX_DEFAULT_THREADS = 4  # one X-ray gains little from more, and a server runs s
 
 
 class LightModel:
-    """A graph that maps images to logits and feature maps; may be called from several threads at once.
+    """A graph that maps images to logits, feature maps and style; may be called from several threads at once.
 
     Args:
         graph: a serialised ONNX graph as `to_onnx` gives it; check its hash before it comes here.
@@ -39,16 +39,22 @@ class LightModel:
         classes = [o.shape[1] for o in self._session.get_outputs() if o.name == "logits"]
         if (
             inputs != [("image", "tensor(float)", [size, size, 1])]
-            or outputs != {"logits": ("tensor(float)", 2), "features": ("tensor(float)", 4)}
+            or outputs
+            != {"logits": ("tensor(float)", 2), "features": ("tensor(float)", 4), "style": ("tensor(float)", 2)}
             or classes != [n_classes]
         ):
             raise ArtifactError(
-                f"The graph is not this detector's: it should map images of {size} pixels to {n_classes} logits and a "
-                f"feature map. Received: {inputs} -> {outputs}"
+                f"The graph is not this detector's: it should map images of {size} pixels to {n_classes} logits, a "
+                f"feature map and a style. Received: {inputs} -> {outputs}"
             )
 
     def run(self, images: NDArray[np.uint8], output: str = "logits", batch_size: int = 32) -> NDArray[np.float32]:
-        """Return ``logits`` ``[N, C]`` or ``features`` ``[N, h, w, K]``, float32, of uint8 images ``[N, S, S]``.
+        """Return ``logits`` ``[N, C]``, ``features`` ``[N, h, w, K]`` or ``style`` ``[N, K]``, float32.
+
+        Args:
+            images: uint8 ``[N, S, S]``.
+            output: which of the three.
+            batch_size: how many go through the network at a time.
 
         Raises:
             DataError: the array is not uint8 ``[N, S, S]``.
@@ -62,6 +68,20 @@ class LightModel:
             for start in range(0, max(len(images), 1), batch_size)
         ]
         return np.concatenate(parts)
+
+    def look(self, images: NDArray[np.uint8], batch_size: int = 32) -> dict[str, NDArray[np.float32]]:
+        """Return the ``logits``, the ``style`` and the ``features`` averaged over space, float32 ``[N, K]`` each.
+
+        Raises:
+            DataError: the array is not uint8 ``[N, S, S]``.
+        """
+        self._require(images)
+        parts = []
+        for start in range(0, max(len(images), 1), batch_size):
+            batch = images[start : start + batch_size, ..., None].astype(np.float32)
+            logits, style, features = self._session.run(["logits", "style", "features"], {"image": batch})
+            parts.append({"logits": logits, "style": style, "features": features.mean((1, 2))})
+        return {name: np.concatenate([part[name] for part in parts]) for name in ("logits", "style", "features")}
 
     def _require(self, images: Any) -> None:
         allowed = f"Allowed: a uint8 array [N, {self.size}, {self.size}] of gray values 0 to 255."

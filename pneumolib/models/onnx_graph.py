@@ -1,9 +1,10 @@
 """The light graph: a network of this package written as ONNX, for prediction without TensorFlow.
 
-The graph takes what the Keras model takes, raw gray values, and gives the logits and the last feature map, from which
-a class activation map can be computed without gradients. It is written layer by layer, because the general converter
-(tf2onnx) takes seconds, needs TensorFlow's graph tools and has been looking for a maintainer since February 2026
-(github.com/onnx/tensorflow-onnx/issues/2430); the networks here use a dozen kinds of layers. Whoever makes a
+The graph takes what the Keras model takes, raw gray values, and gives the logits, the last feature map, from which a
+class activation map can be computed without gradients, and the style: for each channel after each of the first three
+stages its mean, and the logarithm of its standard deviation. It is written layer by layer, because the general
+converter (tf2onnx) takes seconds, needs TensorFlow's graph tools and has been looking for a maintainer since February
+2026 (github.com/onnx/tensorflow-onnx/issues/2430); the networks here use a dozen kinds of layers. Whoever makes a
 detector compares the two, so a layer that is written wrongly cannot pass.
 """
 
@@ -20,13 +21,14 @@ from pneumolib.errors import DataError, MissingExtraError
 if TYPE_CHECKING:
     import keras
 
-INPUT, OUTPUTS = "image", ("logits", "features")
+INPUT, OUTPUTS = "image", ("logits", "features", "style")
+STYLE_OFFSET = 1e-3  # added to a standard deviation, that of a channel that is silent included
 # Operator set 17 and format 8 are read by every ONNX Runtime since 1.12 of 2022.
 OPSET, IR_VERSION = 17, 8
 
 
 def to_onnx(model: keras.Model) -> bytes:
-    """Return `model` as a serialised ONNX graph: ``image`` in, ``logits`` and ``features`` out, any batch size.
+    """Return `model` as a serialised ONNX graph: ``image`` in, `OUTPUTS` out, any batch size.
 
     Args:
         model: as `build_model` gives it, in float32.
@@ -62,6 +64,7 @@ def to_onnx(model: keras.Model) -> bytes:
     graph.node("Identity", [graph.names[id(model.get_layer("logits").output)]], "logits")
     # Inside, channels come first, as ONNX wants it; outside they come last, as in Keras.
     graph.node("Transpose", [graph.names[id(model.get_layer("features").output)]], "features", perm=[0, 2, 3, 1])
+    width = _write_style(model, graph)
     written = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -70,6 +73,7 @@ def to_onnx(model: keras.Model) -> bytes:
             [
                 helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes]),
                 helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", *features[1:]]),
+                helper.make_tensor_value_info("style", TensorProto.FLOAT, ["batch", width]),
             ],
             graph.constants,
         ),
@@ -79,6 +83,26 @@ def to_onnx(model: keras.Model) -> bytes:
     )
     checker.check_model(written)
     return written.SerializeToString(deterministic=True)
+
+
+def _write_style(model: keras.Model, graph: _Graph) -> int:
+    """Write the output ``style`` and return its width."""
+    from pneumolib.models.resnet import style_layers
+
+    offset = graph.constant("style.offset", np.array(STYLE_OFFSET, np.float32))
+    parts, width = [], 0
+    for name in style_layers(model):
+        output = model.get_layer(name).output
+        x, width = graph.names[id(output)], width + 2 * output.shape[-1]
+        mean = graph.node("ReduceMean", [x], f"{name}.mean", axes=[2, 3], keepdims=1)
+        off = graph.node("Sub", [x, mean], f"{name}.off")
+        variance = graph.node("ReduceMean", [graph.node("Mul", [off, off], f"{name}.squared")], f"{name}.variance",
+                              axes=[2, 3], keepdims=1)  # fmt: skip
+        spread = graph.node("Add", [graph.node("Sqrt", [variance], f"{name}.std"), offset], f"{name}.spread")
+        parts += [mean, graph.node("Log", [spread], f"{name}.log_spread")]
+    joined = graph.node("Concat", parts, "style.joined", axis=1)
+    graph.node("Flatten", [joined], "style")
+    return width
 
 
 def in_fewest_bytes(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,9 +1,14 @@
-"""A plain first check of the input: is this picture roughly like the X-rays the detector has learnt from?
+"""The check of the input: is this picture like the X-rays that the detector has learnt from?
 
-Four numbers of the picture are held against bounds fitted on the training images. That refuses what is plainly
-something else: blank or constant pictures, noise, negatives, pictures turned by a quarter, most photographs and
-drawings. It does not recognise an X-ray of another part of the body that has a chest's brightness and layout, nor a
-chest X-ray that is unusual in a way that these numbers do not see; a picture that passes is not vouched for.
+Several signals that do not know of one another are asked, all of them fitted on training images:
+
+- Four numbers of the picture are held against bounds, which refuses what is plainly something else: blank or constant
+  pictures, noise, negatives, most photographs and drawings.
+- The mean training image, turned to all sides, tells which way up the picture is.
+- What the network sees on its way to an answer must be familiar (`pneumolib.models.familiarity`): X-rays that were
+  taken or processed in another way, and pictures that only share a chest's brightness and layout, are far away.
+
+A picture that passes is not vouched for: an illness or an age that the training images lack need not look unfamiliar.
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from numpy.typing import NDArray
 from pneumolib.errors import ArtifactError, DataError
 
 GRID = 16  # the pattern is compared on a grid of 16 x 16 mean gray values
+TURNS = tuple(range(0, 360, 15))  # degrees at which the pattern is tried
+UPRIGHT = 15  # a picture that fits better when turned by more than this is refused
 MAX_IMAGES = 2000  # so many, evenly spaced, settle the quantiles
 TAIL, MARGIN = 0.005, 0.3  # bounds: the 0.5 % quantiles, pushed out by 30 % of their distance from the median
 _BOUNDS = ("mean", "std", "likeness", "detail")
@@ -26,10 +33,14 @@ _BOUNDS = ("mean", "std", "likeness", "detail")
 
 @dataclass(frozen=True)
 class InputCheck:
-    """Whether a picture looks enough like a chest X-ray to decide on, and if not, why not."""
+    """Whether a picture looks enough like a chest X-ray to decide on, and if not, why not.
+
+    `code` is one word for programs: contrast, inverted, grain, layout, brightness, turned, unfamiliar.
+    """
 
     ok: bool
     reason: str | None = None
+    code: str | None = None
 
 
 def fit_reference(images: NDArray[np.uint8]) -> dict[str, Any]:
@@ -65,13 +76,33 @@ def fit_reference(images: NDArray[np.uint8]) -> dict[str, Any]:
     return {"pattern": [round(float(v), 1) for v in pattern], "bounds": bounds}
 
 
-def check_images(images: NDArray[np.uint8], reference: Mapping[str, Any]) -> list[InputCheck]:
-    """Return an `InputCheck` for each of `images`, uint8 ``[N, S, S]`` of the side that the reference was fitted on."""
-    facts = _statistics(images, np.asarray(reference["pattern"], np.float64))
+def check_images(
+    images: NDArray[np.uint8],
+    reference: Mapping[str, Any],
+    distances: Mapping[str, NDArray[np.float64]] | None = None,
+) -> list[InputCheck]:
+    """Return an `InputCheck` for each of `images`.
+
+    Args:
+        images: uint8 ``[N, S, S]`` of the side that the reference was fitted on.
+        reference: as `fit_reference` gives it.
+        distances: of the same images, as `Familiarity.distances` gives them; None leaves that signal out.
+    """
+    pattern = np.asarray(reference["pattern"], np.float64)
+    facts = _statistics(images, pattern)
+    turns, fits = _turns(images, pattern)
+    lowest = reference["bounds"]["likeness"][0]
     checks = []
-    for row in zip(*(facts[name] for name in _BOUNDS), strict=True):
-        reason = _reason(dict(zip(_BOUNDS, map(float, row), strict=True)), reference["bounds"])
-        checks.append(InputCheck(ok=reason is None, reason=reason))
+    for i in range(len(images)):
+        values = {name: float(facts[name][i]) for name in _BOUNDS}
+        turned = _turned(int(turns[i]))
+        found = _first_bound(values, reference["bounds"])
+        # A chest that lies on its side is told as that, not as something without a chest's layout.
+        if turned and (found is None or (found[0] == "layout" and fits[i] >= lowest)):
+            found = turned
+        if found is None and distances is not None:
+            found = _unfamiliar({part: float(d[i]) for part, d in distances.items()})
+        checks.append(InputCheck(True) if found is None else InputCheck(False, code=found[0], reason=found[1]))
     return checks
 
 
@@ -85,23 +116,78 @@ def require_reference(reference: Any) -> None:
         raise ArtifactError("The detector's reference statistics are damaged: they are not what fit_reference gives.")
 
 
-def _reason(value: dict[str, float], bounds: Mapping[str, list[float]]) -> str | None:
+def _first_bound(value: dict[str, float], bounds: Mapping[str, list[float]]) -> tuple[str, str] | None:
+    """Return code and reason of the first bound that is broken."""
     low, high = bounds["std"]
     if value["std"] < low:
-        return f"almost no contrast: standard deviation {value['std']:.0f} gray values, X-rays have {low:.0f} or more"
+        return (
+            "contrast",
+            f"almost no contrast: standard deviation {value['std']:.0f} gray values, X-rays have {low:.0f} or more",
+        )
     if value["likeness"] < 0 and value["likeness"] <= -bounds["likeness"][0]:
-        return "the gray values look inverted: dark where a chest X-ray is bright, bright where it is dark"
+        return "inverted", "the gray values look inverted: dark where a chest X-ray is bright, bright where it is dark"
     if value["detail"] > bounds["detail"][1]:
-        return "grainy all over, like noise or a fine pattern: no chest X-ray"
+        return "grain", "grainy all over, like noise or a fine pattern: no chest X-ray"
     if value["likeness"] < bounds["likeness"][0]:
-        return "its layout of bright and dark is not that of a chest X-ray from the front"
+        return "layout", "its layout of bright and dark is not that of a chest X-ray from the front"
     low_mean, high_mean = bounds["mean"]
     if not low_mean <= value["mean"] <= high_mean:
         word = "dark" if value["mean"] < low_mean else "bright"
-        return f"too {word}: mean gray value {value['mean']:.0f}, X-rays have {low_mean:.0f} to {high_mean:.0f}"
+        limits = f"mean gray value {value['mean']:.0f}, X-rays have {low_mean:.0f} to {high_mean:.0f}"
+        return "brightness", f"too {word}: {limits}"
     if value["std"] > high:
-        return f"contrast too high: standard deviation {value['std']:.0f} gray values, X-rays have {high:.0f} or less"
+        return (
+            "contrast",
+            f"contrast too high: standard deviation {value['std']:.0f} gray values, X-rays have {high:.0f} or less",
+        )
     return None
+
+
+def _turned(degrees: int) -> tuple[str, str] | None:
+    turn = min(degrees, 360 - degrees)
+    if turn <= UPRIGHT:
+        return None
+    return "turned", f"it looks turned by about {turn} degrees, or upside down; a chest X-ray has to stand upright"
+
+
+def _unfamiliar(distance: Mapping[str, float]) -> tuple[str, str] | None:
+    if max(distance.values()) <= 1:
+        return None
+    part = max(distance, key=lambda name: distance[name])
+    what = {
+        "style": "its texture, sharpness and gray curve are",
+        "features": "what the network finds in it is",
+    }[part]
+    return (
+        "unfamiliar",
+        f"outside the population it was trained on: {what} {distance[part]:.1f} times as far from the training X-rays "
+        "as held-out ones are at most",
+    )
+
+
+def _turns(
+    images: NDArray[np.uint8], pattern: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return by how many degrees the mean training image has to be turned to fit each image best, and how well."""
+    import cv2
+
+    middle = (GRID - 1) / 2
+    rows, columns = np.indices((GRID, GRID)) - middle
+    inside = rows**2 + columns**2 <= (GRID / 2) ** 2
+    turned = []
+    for degrees in TURNS:
+        matrix = cv2.getRotationMatrix2D((middle, middle), float(degrees), 1.0)
+        turned.append(
+            cv2.warpAffine(pattern.reshape(GRID, GRID), matrix, (GRID, GRID), borderMode=cv2.BORDER_REFLECT)[inside]
+        )
+    grids = _grid(images).reshape(len(images), GRID, GRID)[:, inside]
+    likeness = _unit(grids) @ _unit(np.stack(turned)).T
+    return np.array(TURNS)[likeness.argmax(1)], likeness.max(1)
+
+
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred = rows - rows.mean(1, keepdims=True)
+    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
 
 
 def _statistics(images: NDArray[np.uint8], pattern: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -12,7 +12,8 @@ layer            shape                        what it is
 ``probabilities``  ``[B, C]`` float32         their softmax, the model's output
 ===============  ===========================  =========================================================
 
-Since ``logits`` is linear in the mean of ``features``, a class activation map needs no gradient.
+Since ``logits`` is linear in the mean of ``features``, a class activation map needs no gradient. `style_layers` names
+the layers whose statistics tell how a picture was taken.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 
+STYLE_STAGES = 3
 MIXED_STAGES = 2  # the style of a device lives in early feature maps, the disease in late ones
 
 # Mean and standard deviation of the training images' gray values, rounded: the net starts near zero mean, unit scale.
@@ -73,6 +75,17 @@ def build_model(config: Config, *, precision: str | None = None, pretrained: boo
         x = keras.layers.Dense(len(config.class_names), dtype="float32", name="logits")(x)
         output = keras.layers.Activation("softmax", dtype="float32", name="probabilities")(x)
     return keras.Model(image, output, name=config.architecture)
+
+
+def style_layers(model: keras.Model) -> list[str]:
+    """Return the names of the last layer of each of the first three stages of `model`, as `build_model` gives it."""
+    names = {layer.name for layer in model.layers}
+    found = []
+    for stage in range(1, STYLE_STAGES + 1):
+        ends = (f"stage{stage}_block{{}}_relu", f"conv{stage + 1}_block{{}}_out")
+        blocks = [end.format(block) for end in ends for block in range(1, 10) if end.format(block) in names]
+        found.append(blocks[-1])
+    return found
 
 
 def freeze_backbone(model: keras.Model) -> None:

@@ -20,8 +20,22 @@ from pneumolib.errors import ArtifactError
 from pneumolib.evaluation.calibration import OperatingPoint
 from pneumolib.models import artifact
 from pneumolib.models.detector import load_detector, make_detector
+from pneumolib.models.familiarity import Familiarity, fit_familiarity
 from pneumolib.models.reference import fit_reference
 from pneumolib.models.resnet import build_model
+
+FILES = ("model.onnx", "weights.safetensors", "familiarity.safetensors")
+
+
+def familiarity(config: Config) -> Familiarity:
+    """Any that fits the widths of the network's style and features."""
+    rng = np.random.default_rng(0)
+    style = 2 * (config.width + 2 * config.width + 4 * config.width)
+
+    def drawn(n: int) -> dict[str, Any]:
+        return {"style": rng.normal(size=(n, style)), "features": rng.normal(size=(n, 8 * config.width))}
+
+    return fit_familiarity(drawn(40), drawn(20), rng.integers(0, 3, 40))
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +49,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         operating_points={"balanced": OperatingPoint("balanced", 0.5, 0.9, 0.9, "for the test")},
         reference=fit_reference(np.stack([draw("normal", seed, size=(64, 64)) for seed in range(10)])),
         card={"phantom": False},
+        familiarity=familiarity(config),
     )
     folder = tmp_path_factory.mktemp("saved") / "detector"
     detector.save(folder)
@@ -61,8 +76,8 @@ def replace(folder: Path, name: str, content: bytes) -> None:
     edit(folder, lambda values: values["files"].update({name: entry}))
 
 
-def test_the_folder_holds_three_files_of_which_two_are_known_by_hash(saved: Path) -> None:
-    assert {path.name for path in saved.iterdir()} == {"manifest.json", "model.onnx", "weights.safetensors"}
+def test_the_folder_holds_four_files_of_which_three_are_known_by_hash(saved: Path) -> None:
+    assert {path.name for path in saved.iterdir()} == {"manifest.json", *FILES}
     files = json.loads((saved / "manifest.json").read_text())["files"]
     for name, entry in files.items():
         content = (saved / name).read_bytes()
@@ -75,7 +90,7 @@ def test_the_manifest_survives_a_round_trip(saved: Path) -> None:
     assert artifact.parse_manifest(content).to_json() == content
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors"])
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("harm", ["one bit", "cut off", "longer", "empty"])
 def test_a_file_that_was_changed_is_refused(folder: Path, name: str, harm: str) -> None:
     path = folder / name
@@ -87,7 +102,7 @@ def test_a_file_that_was_changed_is_refused(folder: Path, name: str, harm: str) 
         load_detector(folder)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["manifest.json", *FILES])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(ArtifactError, match=name):
@@ -102,7 +117,7 @@ def test_a_file_too_many_is_refused_but_not_a_hidden_one(folder: Path) -> None:
         load_detector(folder)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["manifest.json", *FILES])
 def test_links_are_not_followed(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).rename(tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
@@ -179,7 +194,7 @@ class Bomb:
         return Path.touch, (self.marker,)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_pickle_with_the_right_hash_runs_nothing(folder: Path, tmp_path: Path, name: str) -> None:
     marker = tmp_path / "it ran"
     replace(folder, name, pickle.dumps(Bomb(marker)))

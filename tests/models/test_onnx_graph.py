@@ -13,8 +13,8 @@ from pneumolib.errors import DataError
 from pneumolib.evaluation.calibration import apply_temperature
 from pneumolib.models.finishing import round_kernels
 from pneumolib.models.light import LightModel
-from pneumolib.models.onnx_graph import to_onnx
-from pneumolib.models.resnet import BLOCKS, build_model
+from pneumolib.models.onnx_graph import STYLE_OFFSET, to_onnx
+from pneumolib.models.resnet import BLOCKS, build_model, style_layers
 
 if TYPE_CHECKING:
     import keras
@@ -57,6 +57,24 @@ def test_the_graph_gives_logits_and_features_of_the_keras_model(architecture: st
     np.testing.assert_allclose(apply_temperature(light.run(images), 1.0), probabilities, rtol=0, atol=1e-5)
     np.testing.assert_allclose(light.run(images), logits, atol=1e-5)
     np.testing.assert_allclose(light.run(images, "features"), features, atol=1e-4)
+
+
+@pytest.mark.parametrize(("architecture", "width"), [("resnet18", 8), ("resnet34", 4), ("resnet50", 8)])
+def test_the_style_is_mean_and_spread_of_every_channel_of_three_stages(architecture: str, width: int) -> None:
+    model = trained_like(Config(architecture=architecture, size=64, width=width))  # type: ignore[arg-type]
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
+    names = style_layers(model)
+    assert len(names) == 3
+    stages = runtime.keras().Model(model.input, [model.get_layer(name).output for name in names])
+    expected = []
+    for x in map(np.asarray, stages(images[..., None].astype(np.float32), training=False)):
+        expected += [x.mean((1, 2)), np.log(x.std((1, 2)) + STYLE_OFFSET)]
+    light = LightModel(to_onnx(model), 64, 3, threads=1)
+    np.testing.assert_allclose(light.run(images, "style"), np.concatenate(expected, 1), atol=1e-4)
+    seen = light.look(images, batch_size=2)
+    np.testing.assert_allclose(seen["style"], light.run(images, "style"), atol=1e-6)
+    np.testing.assert_allclose(seen["logits"], light.run(images), atol=1e-6)
+    np.testing.assert_allclose(seen["features"], light.run(images, "features").mean((1, 2)), atol=1e-6)
 
 
 def test_the_logits_are_linear_in_the_mean_of_the_features() -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -49,16 +50,40 @@ def test_noise_a_negative_a_turned_and_a_dark_x_ray_are_refused_by_their_names(r
     x_ray = drawn(range(2000, 2001))[0]
     noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE))
     board = np.indices((SIZE, SIZE)).sum(axis=0) // 16 % 2 * 200
-    for picture, word in [
-        (noise, "noise"),
-        (255 - x_ray, "inverted"),
-        (np.rot90(x_ray), "layout"),
-        (board, "layout"),
-        (x_ray // 3, "contrast|dark"),
+    for picture, word, codes in [
+        (noise, "noise", "grain"),
+        (255 - x_ray, "inverted", "inverted"),
+        (np.rot90(x_ray), "turned|layout", "turned layout"),
+        (board, "layout", "layout"),
+        (x_ray // 3, "contrast|dark", "contrast brightness"),
     ]:
         found = check(picture, reference)
         assert not found.ok
+        assert str(found.code) in codes
         assert any(w in str(found.reason) for w in word.split("|")), found.reason
+
+
+@pytest.mark.parametrize("degrees", [45, 180, 315])
+def test_a_turned_x_ray_is_refused_and_told_which_way_it_lies(degrees: int, reference: dict[str, Any]) -> None:
+    middle = ((SIZE - 1) / 2, (SIZE - 1) / 2)
+    turn = cv2.getRotationMatrix2D(middle, degrees, 1.0)
+    pictures = [cv2.warpAffine(x, turn, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT) for x in drawn(range(50, 60))]
+    found = [check(picture, reference) for picture in pictures]
+    assert not any(f.ok for f in found)
+    told = [f.reason for f in found if f.code == "turned"]
+    assert len(told) >= 5
+    assert sum(f"about {min(degrees, 360 - degrees)} degrees" in str(reason) for reason in told) > len(told) / 2
+
+
+def test_what_the_network_finds_unfamiliar_is_refused_with_the_part_that_is(reference: dict[str, Any]) -> None:
+    distances = {"style": np.array([0.5, 3.0, 1.2]), "features": np.array([0.9, 1.5, 2.0])}
+    near, style, features = check_images(drawn(range(70, 73)), reference, distances)
+    assert near.ok
+    assert near.code is near.reason is None
+    assert style.code == features.code == "unfamiliar"
+    assert "outside the population" in str(style.reason)
+    assert "gray curve are 3.0 times" in str(style.reason)
+    assert "the network finds in it is 2.0 times" in str(features.reason)
 
 
 def test_the_reference_survives_json(reference: dict[str, Any]) -> None:
