@@ -81,9 +81,14 @@ def parse_manifest(content: bytes) -> Manifest:
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
         raise ArtifactError(f"{MANIFEST} is not the manifest of a detector: it names no format.")
     if values["format"] != FORMAT:
+        way_out = (
+            "a newer version may: pip install -U pneumolib"
+            if values["format"] > FORMAT
+            else "an earlier version made it; train it again"
+        )
         raise ArtifactError(
-            f"This detector is in a format that this version of pneumolib does not know; a newer version may: "
-            f"pip install -U pneumolib. Allowed: {FORMAT}. Received: {values['format']}"
+            f"This detector is in a format that this version of pneumolib does not know; {way_out}. "
+            f"Allowed: {FORMAT}. Received: {values['format']}"
         )
     try:
         return _checked(values)

@@ -165,9 +165,7 @@ def _unfamiliar(distance: Mapping[str, float]) -> tuple[str, str] | None:
     )
 
 
-def _turns(
-    images: NDArray[np.uint8], pattern: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _turns(images: NDArray[np.uint8], pattern: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return by how many degrees the mean training image has to be turned to fit each image best, and how well."""
     import cv2
 

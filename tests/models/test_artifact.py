@@ -132,9 +132,10 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(folder: Path) -> None:
         load_detector(folder)
 
 
-def test_a_later_format_asks_for_a_newer_version(folder: Path) -> None:
-    edit(folder, lambda values: values.update(format=artifact.FORMAT + 1, unheard_of=True))
-    with pytest.raises(ArtifactError, match=r"pip install -U pneumolib.*Received: 2"):
+@pytest.mark.parametrize(("step", "way_out"), [(1, "pip install -U pneumolib"), (-1, "train it again")])
+def test_another_format_is_refused_with_the_way_out(folder: Path, step: int, way_out: str) -> None:
+    edit(folder, lambda values: values.update(format=artifact.FORMAT + step, unheard_of=True))
+    with pytest.raises(ArtifactError, match=rf"{way_out}.*Received: {artifact.FORMAT + step}"):
         load_detector(folder)
 
 
