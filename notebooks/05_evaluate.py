@@ -28,7 +28,7 @@
 # - open the test once, with everything frozen beforehand, and read each number with its interval
 # - look behind the numbers: ROC and precision-recall curves, probabilities, subtypes, errors
 # - find out what the detector can bear, and whether it needs the lungs to answer
-# - translate a threshold into what happens to a thousand children
+# - translate a threshold into what happens to a thousand children, and say when it should not answer
 # - place the result among baselines and published results, and say what it does *not* show
 #
 # | | |
@@ -62,6 +62,7 @@ config = pn.Config.preset(PRESET)
 
 # %%
 import json
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -72,6 +73,8 @@ from pneumolib.config import environment
 from pneumolib.data.splits import shared_patients
 from pneumolib.data.stress import LUNG_BOX, STRESSES, stressed_squares
 from pneumolib.evaluation import metrics, plots
+from pneumolib.evaluation.abstention import fit_abstention, measure_abstention
+from pneumolib.evaluation.consequences import adjust_for_prevalence, consequences, consequences_of, decision_curve
 from pneumolib.evaluation.published import N_TEST, PUBLISHED, SIZE_BASELINE
 from pneumolib.models import training
 
@@ -214,32 +217,24 @@ keep("scores")
 
 # %% [markdown]
 # ## Do the probabilities mean what they say?
-# Take all images for which it says about 80 %. Are 80 % of them pneumonia? Left: the validation patients, on whom the
-# temperature was fitted. Right: the test.
+# Take all images for which it says about 80 %. Are 80 % of them pneumonia? Left: validation patients, drawn like those
+# of training; the temperature was fitted on them together with the shifted validation images, so the left side
+# flatters. Right: the test.
 
 # %%
-held_out = pd.read_csv(run.folder / "predictions.csv")
-figure, axes = plt.subplots(1, 2, figsize=(9, 4))
-plots.plot_reliability(held_out["subtype"] != "normal", held_out["probability"], ax=axes[0], phantom=report.phantom)
-plots.plot_reliability(y, p, ax=axes[1], phantom=report.phantom)
-for ax, part in zip(axes, ("validation", "test"), strict=True):
-    ax.set_title(f"{mark}{part}")
-figure.tight_layout()
+held_out = pd.read_csv(run.folder / "predictions.csv").query("part == 'val'")
+validation = held_out["subtype"] != "normal", held_out["probability"], held_out["patient"]
+plots.plot_calibration_pair(validation, (y, p, data.test.patients), phantom=report.phantom)
 keep("reliability")
 
 # %% [markdown]
-# Points on the dotted line are kept promises; below it, the detector is surer than it is right. The same as numbers:
-
-# %%
-for part, truth, said in (("validation", held_out["subtype"] != "normal", held_out["probability"]), ("test", y, p)):
-    gap = np.mean(said) - np.mean(truth)
-    print(
-        f"{mark}{part:10} says {np.mean(said):.1%} on average, {np.mean(truth):.1%} are ill ({100 * gap:+.1f} points);",
-        end=" ",
-    )
-    print(f"calibration error {metrics.ece(truth, said):.3f}")
-
-# %% [markdown]
+# Points on the dotted line are kept promises. A point below it says "surer of pneumonia than the images bear out", a
+# point above it the opposite; a long bar says that there are too few images to tell. Below each curve: how many images
+# its points rest on. Above it, the reading: the **calibration error** is the mean distance from the line, each point
+# with the weight of its images, and the last line says whether the probabilities are too high or too low *on the
+# whole*, where that is more than chance. "Right on the whole" is a weak word: what is too high on one side and too low
+# on the other passes as right.
+#
 # Calibration is a promise about *one* population. One number, the temperature, was fitted on patients of the training
 # part, where pneumonia has another share than in the test, and a ward would have another one again. It can make the
 # detector less boastful. It cannot know who will come through the door.
@@ -247,58 +242,159 @@ for part, truth, said in (("validation", held_out["subtype"] != "normal", held_o
 # %% [markdown]
 # ## What a threshold costs
 # Now a thousand children, of whom a share of `PREVALENCE` has pneumonia (set it in the settings at the top). The
-# sensitivity and specificity measured above turn into children. What would you choose for a ward at night, where a
-# missed child is the worst? And for a screening, where each alarm means another X-ray?
-
+# sensitivity and specificity measured above turn into children:
 
 # %%
-def per_thousand(threshold: float) -> dict[str, float]:
-    ill, well = 1000 * PREVALENCE, 1000 * (1 - PREVALENCE)
-    found = ill * metrics.sensitivity(y, p, threshold)
-    alarmed = well * (1 - metrics.specificity(y, p, threshold))
-    return {
-        "ill, found": found,
-        "ill, missed": ill - found,
-        "healthy, alarmed": alarmed,
-        "healthy, left in peace": well - alarmed,
-        "an alarm is right": found / max(found + alarmed, 1e-9),
-        "an all-clear is right": (well - alarmed) / max(1000 - found - alarmed, 1e-9),
-    }
-
-
-costs = pd.DataFrame({name: per_thousand(point.threshold) for name, point in points.items()})
-costs.iloc[:4].round().astype(int)
-
-# %%
-for name in points:
-    alarm, clear = costs.loc["an alarm is right", name], costs.loc["an all-clear is right", name]
-    print(f"{mark}{name:17} an alarm is right in {alarm:.0%}, an all-clear in {clear:.1%} of the cases")
+here = consequences_of(report, PREVALENCE)
+print(here)
+plots.plot_consequences(here)
+keep("consequences")
 
 # %% [markdown]
-# The same detector, the same images; only the line is drawn elsewhere. And the same line means something else where
-# pneumonia is rare:
+# Left the ill, right the healthy; a black cross is an ill child that is called normal, a diamond a healthy one alarmed
+# for nothing. Blue marks and diamonds together are the alarms: that is how a doctor meets the detector, one alarm after
+# the other, without knowing which kind it is. In brackets, what the sensitivity and specificity might be as well. Not
+# in brackets: how far one particular thousand departs from the average, and whether the prevalence is what you set.
+#
+# That was one line. What would you choose for a ward at night, where a missed child is the worst? And for a screening,
+# where each alarm means another X-ray?
+
+# %%
+rates = {name: metrics.bootstrap(y, p, data.test.patients, point.threshold) for name, point in points.items()}
+leads = {
+    name: consequences(rate["sensitivity"], rate["specificity"], PREVALENCE, name=name, phantom=report.phantom)
+    for name, rate in rates.items()
+}
+rows = {
+    name: {group.replace("_", " "): lead.count(group) for group in lead.children}
+    | {"an alarm is right": lead.share("ppv"), "an all-clear is right": lead.share("npv")}
+    for name, lead in leads.items()
+}
+pd.DataFrame(rows)
+
+# %% tags=["nbval-check-output"]
+every = [here, *leads.values()]
+ill = {lead.children["found"] + lead.children["missed"] for lead in every}
+print("found and missed are the ill:", ill == {round(1000 * PREVALENCE)})
+print("the four groups make the thousand:", all(sum(lead.children.values()) == 1000 for lead in every))
+print("the report's line is the balanced one:", here.children == leads["balanced"].children)
+line = [leads[name] for name in ("high_sensitivity", "balanced", "high_specificity")]
+print("a higher line finds no more:", all(a.found >= b.found for a, b in pairwise(line)))
+print("and alarms no more:", all(a.alarmed >= b.alarmed for a, b in pairwise(line)))
+
+# %% [markdown]
+# The same detector, the same images; only the line is drawn elsewhere. **An operating point is a choice of
+# consequences.** No column is the right one: a higher line buys fewer false alarms with missed children, and what a
+# missed child may cost is no question about images. The thresholds were frozen on validation; look whether the column
+# `high_sensitivity` does here what its name says.
+#
+# And the same line means something else where pneumonia is rare:
 
 # %%
 shares = np.linspace(0.01, 0.9, 90)
 figure, ax = plt.subplots(figsize=(7, 3.2))
-for name, point in points.items():
-    hit, false = metrics.sensitivity(y, p, point.threshold), 1 - metrics.specificity(y, p, point.threshold)
-    ax.plot(shares, shares * hit / np.maximum(shares * hit + (1 - shares) * false, 1e-9), label=name)
+for name, rate in rates.items():
+    hit, spared = rate["sensitivity"].value, rate["specificity"].value
+    ax.plot(shares, [consequences(hit, spared, share).ppv for share in shares], label=name)
 ax.axvline(PREVALENCE, color="gray", linestyle=":")
-ax.set(
-    title=f"{mark}how often an alarm is right",
-    xlabel="share of ill children",
-    ylabel="alarms that are right",
-    ylim=(0, 1.02),
-)
+title = f"{mark}how often an alarm is right"
+ax.set(title=title, xlabel="share of ill children", ylabel="alarms that are right", ylim=(0, 1.02))
 ax.legend(loc="lower right", frameon=False)
 keep("alarms")
 
 # %% [markdown]
 # On the left, where few are ill, most alarms of even a good detector are false: the few errors among very many healthy
-# children outnumber the ill. A share of right alarms that was measured on a test part with a majority of ill children
-# says nothing about a practice with few. And all of this assumes that ill and healthy children there look like those in
-# the test part, which nobody has checked.
+# children outnumber the ill. A curve that is flat at the top belongs to a line that alarmed no healthy child *among
+# these*; the brackets in the table say what it might do among others. A share of right alarms that was measured on a
+# test part with a majority of ill children says nothing about a practice with few. And all of this assumes that ill and
+# healthy children there look like those in the test part, which nobody has checked.
+
+# %% [markdown]
+# ## Is acting on it worth it?
+# Whoever acts from a probability of 20 % on says that one found child is worth four alarms for nothing. Thus each
+# threshold *is* a judgement of what errors cost, and in its currency detectors can be compared: **net benefit** is the
+# children found, less the alarms for nothing at the price that the threshold puts on them (Vickers and Elkin 2006, doi
+# 10.1177/0272989X06295361). Two rivals need no detector at all: to act on every child, and on none.
+#
+# The probabilities were calibrated where pneumonia has the share of the validation images. Where it has another, they
+# can be **adjusted**: their odds times the ratio of the prior odds.
+
+# %%
+before = validation[0].mean()
+there = adjust_for_prevalence(p, before, PREVALENCE)
+place = {"patients": data.test.patients, "prevalence": PREVALENCE}
+curves = {"as they are": decision_curve(y, p, **place), "adjusted to the prevalence": decision_curve(y, there, **place)}
+plots.plot_decision_curve(curves, phantom=report.phantom)
+keep("decision_curve")
+print(f"{mark}{before:.1%} of the validation images are ill; it shall be used where {PREVALENCE:.0%} are.")
+
+# %% [markdown]
+# Find the threshold that stands for *your* judgement of the two errors, on the lower or the upper axis, and look only
+# there. A curve **above both lines**: at this judgement, acting on the detector beats acting on all and on none, for
+# children like these. On or below the orange line: one might as well act on every child. Below zero: acting on it does
+# more harm than good. Only where the whole band is above both, more than chance is to be seen; the band is for each
+# threshold by itself, not for the curve.
+
+# %%
+for name, curve in curves.items():
+    best = np.maximum(curve.treat_all, curve.treat_none)
+    shown = curve.thresholds[curve.low > best]
+    span = f", between {shown.min():.2f} and {shown.max():.2f}" if len(shown) else ""
+    print(f"{mark}{name}: shown to be worth it at {len(shown)} of {len(best)} thresholds{span}")
+print("adjusting leaves the order, so the AUC:", abs(metrics.auc(y, there) - metrics.auc(y, p)) < 1e-6)
+
+# %% [markdown]
+# The two curves know the same: adjusting moves no child past another. What differs is the children on whom one acts at
+# a given threshold. Where the adjusted curve is the higher one, the arithmetic has paid. It need not be: the arithmetic
+# is right if the probabilities were calibrated before, and if ill and healthy children look the same in both places.
+# The pictures of calibration above say how far the first holds; the second can only be checked there.
+#
+# Two things not to do. Do not pick a threshold where the curve is best: it is made of test images. And do not take net
+# benefit for a benefit to children: it counts who is found and who is alarmed, not what is done then. Whether acting
+# *helps* is a question for a trial.
+
+# %% [markdown]
+# ## When should it say "not sure"?
+# A detector that must answer guesses where it does not know. A **conformal** rule may give both answers, or none. It
+# puts two limits on the probability, so that of each class a stated share of patients, the *coverage*, keeps the true
+# answer among the possible ones (class-conditional split conformal prediction: Vovk 2012, arXiv 1209.2673). The limits
+# come from the validation patients, ill and healthy apart, each patient with the same weight. With `n` patients of a
+# class, the rarest that can be told is one in `n + 1`: beyond a coverage of `n / (n + 1)`, nothing can be ruled out.
+
+# %%
+fewest = held_out.groupby(validation[0])["patient"].nunique().min()
+rarest = 1 / (fewest + 1)
+rule = fit_abstention(*validation, coverage=min(0.98, 1 - rarest))
+print(f"{mark}{fewest} validation patients in the smaller class, so a coverage of at most {1 - rarest:.1%}")
+print(f"{mark}{rule}")
+print(f"{mark}{measure_abstention(rule, y, p, data.test.patients)}")
+
+# %% [markdown]
+# The promise holds for **exchangeable** patients: such as might as well have stood among the validation patients. Those
+# of the official test part might not, for it is shifted against the training part. Therefore coverage is *measured*
+# here, and nothing is promised. "Less than stated", with the whole interval, is no fault of the arithmetic. It is the
+# shift, or bad luck with few validation patients: the promise is a mean over all that might have been drawn. And
+# validation images chose the epoch, which makes it a little too bright. Now the same for other coverages, and what they
+# cost:
+
+# %%
+stated = 1 - np.geomspace(max(0.2, 2 * rarest), rarest, 12)
+kept = [measure_abstention(fit_abstention(*validation, coverage=c), y, p, data.test.patients) for c in stated]
+plots.plot_abstention(kept, phantom=report.phantom)
+keep("abstention")
+
+# %% [markdown]
+# Left, is the promise kept? A curve on or above the dotted line keeps it here; one **below it with its whole band is a
+# broken promise**. Look at the classes apart: a shift can cost one its coverage and spare the other, and then the rule
+# errs in one direction. Each step is an image of a validation patient; where there are few, as on the phantom, the
+# curves have few steps, and say little more than that.
+#
+# Right, the price: how many patients get *one* answer. "Neither fits" is where the coverage asks for less than the
+# detector can do: a higher one would cost no answers. "Both fit" is where it asks for more, and there "not sure" is the
+# honest answer.
+#
+# Before it is used, such a rule has to be fitted anew, on patients from there. And "not sure" is worth only what
+# follows it: somebody has to look at these children.
 
 # %% [markdown]
 # ## On whom does it fail?
@@ -574,7 +670,7 @@ print("marked as phantom exactly where it is one:", saved["phantom"] == data.pha
 # - opened the test once, with everything frozen beforehand, and read each number with its interval
 # - looked behind the numbers: ROC and precision-recall curves, probabilities, subtypes, errors
 # - found out what the detector can bear, and whether it needs the lungs to answer
-# - translated a threshold into what happens to a thousand children
+# - translated a threshold into what happens to a thousand children, and said when it should not answer
 # - placed the result among baselines and published results, and said what it does *not* show
 #
 # What remains is to put the detector to work: to answer questions about images that arrive one by one. It already can,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pneumolib.models.detector import Detector as Detector
     from pneumolib.models.detector import load_detector as load_detector
     from pneumolib.models.evaluate import evaluate as evaluate
+    from pneumolib.models.explain import explain as explain
     from pneumolib.models.resnet import build_model as build_model
     from pneumolib.models.stress import stress_test as stress_test
     from pneumolib.models.training import Run as Run
@@ -57,6 +58,7 @@ _HOME = {
     "download": "data.download",
     "errors": "errors",
     "evaluate": "models.evaluate",
+    "explain": "models.explain",
     "load_dataset": "data.dataset",
     "load_detector": "models.detector",
     "load_square": "data.images",

@@ -61,10 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--to", metavar="DIR", help="put it there rather than in kagglehub's cache")
 
     sub = add(
-        "audit", _audit, "count, verify and test a data set for shortcuts", "pneumolib audit data.zip --json a.json"
+        "audit",
+        _audit,
+        "count a data set's files, find duplicates and leaks, test it for shortcuts",
+        "pneumolib audit data.zip --html audit.html --json audit.json\n"
+        "  pneumolib audit mine --patients '(p[0-9]+)-'   # mine/healthy/p12-1.png, mine/ill/p7-1.png",
     )
-    sub.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
+    sub.add_argument("data", metavar="DATA", nargs="?", help=f"{DATA_HELP}; or a folder or zip with a folder a class")
     sub.add_argument("--json", metavar="F", type=Path, help="write the findings to F")
+    sub.add_argument("--html", metavar="F", type=Path, help="write a page with figures to F")
+    sub.add_argument(
+        "--patients", metavar="PATTERN", help="regular expression; its group in a file's name is the patient"
+    )
 
     sub = add("train", _train, "train a detector", "pneumolib train --data data.zip --preset cpu --out runs/first")
     sub.add_argument("--data", metavar="DATA", help=DATA_HELP)
@@ -113,13 +121,23 @@ def _download(arguments: argparse.Namespace) -> int:
 
 def _audit(arguments: argparse.Namespace) -> int:
     from pneumolib.data.audit import audit
-    from pneumolib.data.dataset import load_dataset
 
-    report = audit(load_dataset(arguments.data))
+    report = audit(arguments.data, patients=arguments.patients, progress=True)
     print(report)
+    pages: dict[Path, Callable[[], str]] = {}
     if arguments.json:
-        arguments.json.write_text(report.to_json() + "\n", encoding="utf-8")
-        print(f"written: {arguments.json}")
+        pages[arguments.json] = lambda: report.to_json() + "\n"
+    if arguments.html:
+        from pneumolib.evaluation.audit_page import audit_page
+
+        pages[arguments.html] = lambda: audit_page(report.to_dict(), report.facts)
+    for path, text in pages.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text(), encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"The report cannot be written to {path}: {error.strerror}.") from error
+        print(f"written: {path}")
     return 0
 
 

@@ -124,7 +124,6 @@ def test_audit_counts_and_writes_json(phantom_folder: Path, tmp_path: Path, caps
         ["evaluate", "--data", "/nowhere/data.zip"],
         ["audit", "/nowhere"],
         ["predict", "x.jpeg", "--detector", "/nowhere"],
-        ["predict", "x.jpeg"],
     ],
 )
 def test_errors_are_one_line_and_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

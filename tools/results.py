@@ -63,7 +63,7 @@ def accuracy() -> str:
         f"| {report['n']} | {cells} |",
         _row(f"**the one that ships**, seed {ours['chosen']}", "none", report["n"], report),
     ]
-    for name in ("width and height", "JPEG quality", "majority class"):
+    for name in ("file size", "width and height", "JPEG quality", "majority class"):
         row = shortcuts[name]
         plain = {key.removesuffix("_test"): value for key, value in row.items() if key.endswith("_test")}
         rows.append(_row(f"baseline without pixels: {name}", "none", row["n_test"], plain))

@@ -102,13 +102,20 @@ def plot_errors(
     # Distances in the logit: above a threshold of .9 there is less room than below.
     worst = wrong[np.argsort(-np.abs(logit(values[wrong]) - logit(np.array([cut]))), kind="stable")][:limit]
     titles = [
-        f"{_short(names[i])}\nis {'pneumonia' if truth[i] else 'normal'}\nP(pneumonia) {values[i]:.3f}" for i in worst
+        f"{short_name(names[i])}\nis {'pneumonia' if truth[i] else 'normal'}\nP(pneumonia) {values[i]:.3f}"
+        for i in worst
     ]
     heading = f"{len(worst)} of {len(wrong)} errors among {len(truth)} images, threshold {cut:.3f}"
     wrongly_called = [np.asarray(images[i]) for i in worst]
     return plot_images(wrongly_called, titles, ncols, phantom=phantom, heading=heading, inches=inches)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """Return the name of a file without folders and ending, the middle left out where it is long.
+
+    Examples:
+        >>> short_name("train/NORMAL/IM-0115-0001.jpeg")
+        'IM-0115-0001'
+    """
     stem = PurePosixPath(name).stem
     return stem if len(stem) <= 30 else f"{stem[:14]}...{stem[-13:]}"

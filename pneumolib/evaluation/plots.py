@@ -25,9 +25,18 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pneumolib.errors import DataError
+from pneumolib.evaluation.audit_plots import plot_facts as plot_facts
+from pneumolib.evaluation.audit_plots import plot_shortcuts as plot_shortcuts
+from pneumolib.evaluation.audit_plots import plot_sizes as plot_sizes
 from pneumolib.evaluation.calibration import OperatingPoint
+from pneumolib.evaluation.consequence_plots import plot_abstention as plot_abstention
+from pneumolib.evaluation.consequence_plots import plot_calibration_pair as plot_calibration_pair
+from pneumolib.evaluation.consequence_plots import plot_consequences as plot_consequences
+from pneumolib.evaluation.consequence_plots import plot_decision_curve as plot_decision_curve
 from pneumolib.evaluation.galleries import plot_errors as plot_errors
 from pneumolib.evaluation.galleries import plot_images as plot_images
+from pneumolib.evaluation.heatmaps import plot_heatmap as plot_heatmap
+from pneumolib.evaluation.heatmaps import plot_heatmap_gallery as plot_heatmap_gallery
 from pneumolib.evaluation.metrics import bin_of, bootstrap, checked, ece, wilson
 from pneumolib.evaluation.report import Report
 from pneumolib.evaluation.robustness_plots import plot_stress as plot_stress
