@@ -95,13 +95,13 @@ Again from the zip: `make detector`, which runs `benchmarks/accuracy.py`. Each e
 
 
 def choice() -> str:
-    """Return how configurations fare on the three holdouts, and how well the rule of choice foretells the test."""
+    """Return how configurations fare on the holdouts, and how well each of these foretells the test."""
     found = _read("choice")
     share, crossed, correlation = found["in_blocks_of_8"], found["crossed_images"], found["rank_correlation_with_test"]
-    measures = ("val_auc", "shifted_auc", "crossed_auc", "rule", "test_auc")
+    measures = ("val_auc", "shifted_auc", "stressed_auc", "rule", "crossed_auc", "test_auc")
     rows = [
-        "| configuration | random validation | shifted | crossed | rule: their mean | test, afterwards |",
-        "|---|---|---|---|---|---|",
+        "| configuration | random | shifted | stressed | rule | crossed | test, afterwards |",
+        "|---|---|---|---|---|---|---|",
     ]
     by_name: dict[str, list[dict[str, float]]] = {}
     for row in found["rows"]:
@@ -109,24 +109,27 @@ def choice() -> str:
     means = {n: {m: sum(r[m] for r in rs) / len(rs) for m in measures} for n, rs in by_name.items()}
     for name in sorted(means, key=lambda n: -means[n]["rule"]):
         rows.append(f"| {name} | " + " | ".join(f"{means[name][m]:.3f}" for m in measures) + " |")
-    text = "\n".join(rows)
+    told = [("random", "val_auc"), ("shifted", "shifted_auc"), ("stressed", "stressed_auc"), ("crossed", "crossed_auc")]
+    text, alone = "\n".join(rows), ", ".join(f"{name} {correlation[key]:.2f}" for name, key in told)
     seeds = len({row["seed"] for row in found["rows"]})
     return f"""\
 A random part of the training patients is nearly solved, so it cannot choose. Of the original training files,
 {share["bacterial"]:.0%} of the bacterial, {share["viral"]:.0%} of the viral and
 {share["normal"]:.0%} of the normal ones were written in blocks of 8 pixels, by one device or program with a look of its
-own, which a net learns. So there are three holdouts: random patients, *shifted* (identity numbers next to the test
-set's, pixels perturbed), and *crossed*, patients on whom the look of the device misleads: {crossed["normal"]} normal
-images of that kind and {crossed["pneumonia"]} with pneumonia of the other. The rule of choice is the mean of the three
-AUCs. What each configuration changes in the preset, measured with small nets ({found["size"]} pixels,
-{found["epochs"]} epochs, mean of {seeds} seeds):
+own, which a net learns. So AUC is measured on random patients; on *shifted* ones (identity numbers next to the test
+set's, pixels perturbed); on the random ones *stressed* (mean over changes of frame, position, exposure and encoding);
+and on *crossed* ones, on whom the look of the device misleads: {crossed["normal"]} normal images of that kind and
+{crossed["pneumonia"]} with pneumonia of the other. The rule of choice is the mean of shifted and stressed. What each
+configuration changes in the preset, measured with small nets ({found["size"]} pixels, {found["epochs"]} epochs, mean of
+{seeds} seeds):
 
 {text}
 
-Afterwards, on the test half, the rank correlation with the test AUC over these configurations was
-{correlation["rule"]:.2f} for the rule, {correlation["val_auc"]:.2f} for random validation alone,
-{correlation["shifted_auc"]:.2f} for shifted and {correlation["crossed_auc"]:.2f} for crossed
-(`python benchmarks/choice.py`)."""
+Afterwards, the rank correlation with the test AUC over these configurations was {correlation["rule"]:.2f} for the rule
+({alone}). It is our second rule. The first, the mean of random, shifted and crossed, reached
+{correlation["mean of val, shifted, crossed"]:.2f}: a net can do well on crossed patients by being worse at everything
+else, so that column is there to be known, not to be maximised. The rule above was made when this had been seen, and
+has yet to prove itself on configurations to come. `python benchmarks/choice.py`."""
 
 
 def stress() -> str:
