@@ -87,7 +87,7 @@ def lung_field(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     Examples:
         >>> from pneumolib.data.radiograph import draw
         >>> mask = lung_field(draw("normal", seed=1, size=(280, 320)))
-        >>> mask.shape, 0.1 < mask.mean() < 0.5
+        >>> mask.shape, 0.1 < float(mask.mean()) < 0.5
         ((280, 320), True)
         >>> bool(lung_field(np.zeros((64, 64), np.uint8)).any())
         False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -206,11 +206,19 @@ class Detector:
         Raises:
             ArtifactError: the weights are damaged.
         """
+        return self._classifier
+
+    @cached_property
+    def _classifier(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         arrays = _arrays(self._read(artifact.WEIGHTS), "weights")
         missing = [name for name in ("logits/kernel", "logits/bias") if name not in arrays]
         if missing:
             raise ArtifactError(f"The detector's weights lack {', '.join(missing)}.")
-        return arrays["logits/kernel"].astype(np.float32), arrays["logits/bias"].astype(np.float32)
+        kernel, bias = arrays["logits/kernel"].astype(np.float32), arrays["logits/bias"].astype(np.float32)
+        # Every caller gets the same arrays.
+        kernel.setflags(write=False)
+        bias.setflags(write=False)
+        return kernel, bias
 
     def keras_model(self) -> keras.Model:
         """Return a new Keras model, uncompiled, for fine-tuning and gradients.

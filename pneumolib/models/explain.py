@@ -22,8 +22,8 @@ Two methods need neither gradients nor TensorFlow:
     arXiv:1904.07451). Gray or blurred windows will not do: to these networks a blurred X-ray of a healthy child is
     pneumonia, since they find the normal ones by their clear lungs. It takes a hundred looks for each normal X-ray
     given. Chosen because deletion and insertion follow it best (``benchmarks/explanation.py``, where Grad-CAM at finer
-    layers does worse than ``cam``). What it shows is where a change would change the answer, and with the detector that
-    ships that is often a shoulder or an arm, whose pose differs between ill and healthy children.
+    layers does worse than ``cam``). It shows where a change would change the answer, and with the detector that ships
+    that is most of all at the collar bones and shoulders: part of what it answers by seems to be how a child was held.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def explain(
     Args:
         detector: as `load_detector` or `Run.detector` gives it.
         x: what `Detector.predict` takes: a path, the bytes of an image file, or an array uint8 ``[H, W]``.
-        method: ``cam`` takes as long as a prediction, ``replacement`` hundreds of times that; see the module for both.
+        method: ``cam`` takes as long as two predictions, ``replacement`` as hundreds; see the module for both.
         target: ``pneumonia``, or one of the detector's classes.
         normal: uint8 ``[R, S, S]``, prepared X-rays without the target, which ``replacement`` takes its places from;
             two or three that the detector itself calls normal will do.

@@ -139,6 +139,21 @@ def test_batches_do_not_change_the_answers(detector: Detector, images: NDArray[n
     assert detector.features(images[:2]).shape == (2, 2, 2, 64)
 
 
+def test_the_classifier_makes_the_logits_of_the_mean_features(detector: Detector, images: NDArray[np.uint8]) -> None:
+    kernel, bias = detector.classifier()
+    assert kernel.dtype == bias.dtype == np.float32
+    logits = detector.features(images).mean((1, 2)) @ kernel + bias
+    np.testing.assert_allclose(logits, detector.logits(images), atol=1e-5)
+    with pytest.raises(ValueError, match="read-only"):
+        kernel[0, 0] = 1
+
+
+def test_a_prepared_picture_is_answered_as_the_picture(detector: Detector) -> None:
+    prepared = detector.prepare(x_ray(4))
+    assert (prepared.dtype, prepared.shape) == (np.uint8, (SIZE, SIZE))
+    assert detector.predict(prepared) == detector.predict(x_ray(4))
+
+
 def test_many_threads_get_the_answers_of_one(folder: Path, images: NDArray[np.uint8]) -> None:
     loaded = load_detector(folder, threads=1)
     assert loaded.threads == 1
