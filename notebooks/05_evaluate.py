@@ -70,13 +70,16 @@ import pandas as pd
 
 from pneumolib import runtime
 from pneumolib.config import environment
+from pneumolib.data.lungs import lung_field
 from pneumolib.data.splits import shared_patients
 from pneumolib.data.stress import LUNG_BOX, STRESSES, stressed_squares
 from pneumolib.evaluation import metrics, plots
 from pneumolib.evaluation.abstention import fit_abstention, measure_abstention
 from pneumolib.evaluation.consequences import adjust_for_prevalence, consequences, consequences_of, decision_curve
+from pneumolib.evaluation.faithfulness import heat_in_lungs
 from pneumolib.evaluation.published import N_TEST, PUBLISHED, SIZE_BASELINE
 from pneumolib.models import training
+from pneumolib.models.explain import heat_maps, randomisation_check
 
 plt.rcParams["figure.dpi"] = 80
 pd.set_option("display.max_colwidth", None)
@@ -425,7 +428,10 @@ print(
 
 # %% [markdown]
 # ## Look at the errors
-# First how many, then which. Shown are the errors that it was surest of.
+# First how many, then which. Shown is a row for each outcome: the errors that it was surest of, and some that it called
+# rightly. Beside each picture lies a **heat map**: how much each place of the last feature map adds to the odds of
+# pneumonia. The logits are linear in the mean of that map, so this needs no gradient (Zhou et al., 2016,
+# arXiv:1512.04150); Grad-CAM at this layer is the same picture.
 
 # %%
 wrong = report.table().query("decision != label")
@@ -437,10 +443,10 @@ print(
 
 # %%
 squares = data.test.images(detector.size)
-if len(wrong):
-    shown = {"limit": 8, "inches": 1.6, "phantom": report.phantom}
-    plots.plot_errors(squares, y, p, data.test.names, points["balanced"], **shown)
-    keep("errors")
+heats = heat_maps(detector, squares)
+shown = {"inches": 1.9, "phantom": report.phantom}
+plots.plot_heatmap_gallery(squares, heats, y, p, data.test.names, points["balanced"], **shown)
+keep("errors")
 
 # %% [markdown]
 # Look slowly, and distrust the first story that comes to mind; for any eight pictures a story can be found. Some
@@ -448,6 +454,8 @@ if len(wrong):
 # - Is the child turned, cut off, very dark or very bright? Compare with the stress test below.
 # - Is there something that is not the child: a letter, a tube, an electrode, the edge of the film?
 # - Several errors of one patient? Then it is one finding, not several.
+# - Is the heat where the finding is? It has few places, so it points to a region and draws no outline; and it is warm
+#   where the *network* found its reasons, in a wrong answer just as in a right one.
 # - Could the label be wrong? The test labels were read by more doctors than the training labels, but the healthy ones
 #   that were called ill have never been read again. A sure error may be a doctor's.
 #
@@ -573,7 +581,25 @@ print("the lungs alone are worth more than all the rest:", bool(reached["only"] 
 #   there. Sharpness, grain and gray curve of a device are in the box as well; so is the heart.
 # - A loss **with only the lungs** may be what stood outside, or the black frame itself.
 #
-# A shortcut can be shown in this way. Its absence cannot.
+# A shortcut can be shown in this way. Its absence cannot. The heat maps may be asked the same, in two numbers: how much
+# of the heat lies in the lungs, as a rough outline drawn by the library finds them; and whether the maps change when
+# the network forgets all that it learnt (Adebayo et al., 2018, arXiv:1810.03292), as they must if they show that.
+
+# %%
+called = np.flatnonzero(p >= points["balanced"].threshold)[:40]
+lungs = {i: mask for i in called if (mask := lung_field(squares[i])).any()}
+heat = [heat_in_lungs(heats[i], mask) for i, mask in lungs.items()]
+print(f"{mark}lungs found on {len(lungs)} of {len(called)} pictures that were called ill")
+print(f"{mark}share of the heat inside them, median: {np.nanmedian(heat):.2f}")
+print(f"{mark}share of the picture that they are: {np.median([mask.mean() for mask in lungs.values()]):.2f}")
+forgotten = randomisation_check(detector, squares[called[:8]])
+print(f"{mark}likeness of the maps when the network forgets: {forgotten['network']:.2f} (1: the same maps)")
+
+# %% [markdown]
+# Heat that is spread evenly over the picture would have the same share in the lungs as the lungs have of the picture.
+# More speaks for the detector; how much more is enough, nobody can say, for pneumonia reaches behind heart and
+# diaphragm, where the outline does not go. A likeness far from 0 would say that the maps show the picture, and not
+# what was learnt.
 
 # %% [markdown]
 # ## Among others

@@ -40,6 +40,8 @@ def results() -> str:
         choice(),
         "### What it bears",
         stress(),
+        "### Where it looks",
+        looks(),
         "### What it refuses",
         refusal(),
         "### Speed",
@@ -153,6 +155,31 @@ At the frozen threshold, mean of {len(found["detectors"])} seeds; all {len(found
 
 {sum(originals["n"].values())} original files and their 224-pixel copies get probabilities whose median difference is
 {max(medians):.4f} at most (`python benchmarks/originals.py`)."""
+
+
+def looks() -> str:
+    """Return how faithful the heat maps are, and what they tell of the detector that ships."""
+    found = _read("explanation")
+    rows = ["| method | deletion | insertion | heat in the lungs | ms |", "|---|---|---|---|---|"]
+    for name, row in found["methods"].items():
+        normal = row["normal"]
+        rows.append(
+            f"| {name} | {normal['deletion']:.2f} | {normal['insertion']:.2f} | {row['heat_in_lungs']:.0%} "
+            f"| {row['milliseconds']:.0f} |"
+        )
+    text, odds, chance = "\n".join(rows), found["log_odds"], found["methods"]["cam"]["normal"]
+    return f"""\
+`pn.explain(detector, x)` gives a heat map without TensorFlow. On {found["n"]} validation images rightly called ill: the
+mean log-odds as the hottest places are replaced by a normal X-ray (lower is better;
+{chance["random_deletion"]:.2f} by chance) or are all that is shown (higher is better;
+{chance["random_insertion"]:.2f} by chance), and the share of the heat in the lungs, which are
+{found["lungs"]["share_of_area"]:.0%} of the picture (`python benchmarks/explanation.py`):
+
+{text}
+
+Two warnings come of it. Normal X-rays that are blurred are called ill (log-odds {odds["normal"]:.1f} before,
+{odds["normal_blurred"]:.1f} after): the net knows the healthy by clear, sharp lungs. And by `replacement`, the most
+faithful, hardly more heat lies in the lungs than anywhere else: a part of what it answers by is not in them."""
 
 
 def refusal() -> str:

@@ -23,7 +23,7 @@ Two methods need neither gradients nor TensorFlow:
     pneumonia, since they find the normal ones by their clear lungs. It takes a hundred looks for each normal X-ray
     given. Chosen because deletion and insertion follow it best (``benchmarks/explanation.py``, where Grad-CAM at finer
     layers does worse than ``cam``). It shows where a change would change the answer, and with the detector that ships
-    that is most of all at the collar bones and shoulders: part of what it answers by seems to be how a child was held.
+    that is hardly more often in the lungs than elsewhere.
 """
 
 from __future__ import annotations
