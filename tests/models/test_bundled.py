@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import pneumolib
 from pneumolib.config import Config
@@ -88,6 +90,54 @@ def test_the_committed_predictions_give_the_committed_numbers() -> None:
         assert (p >= report["threshold"])[truth].mean() == pytest.approx(report["sensitivity"], abs=0.006)
     for metric, value in found["mean"].items():
         assert value == pytest.approx(np.mean([run["report"][metric] for run in found["runs"]]))
+
+
+def share_refused(detector: Detector, images: list[NDArray[np.uint8]]) -> float:
+    answers = detector.predict(images)
+    assert all((a.decision is None) == (a.input.reason is not None) == (not a.input.ok) for a in answers)
+    return float(np.mean([not a.input.ok for a in answers]))
+
+
+def test_what_is_no_x_ray_is_refused(detector: Detector) -> None:
+    from sklearn.datasets import load_sample_images
+
+    rng = np.random.default_rng(0)
+    photographs = []
+    for image in load_sample_images().images:
+        gray = image.mean(-1).astype(np.uint8)
+        for _ in range(25):
+            height, width = (int(side * rng.uniform(0.4, 1)) for side in gray.shape)
+            y, x = rng.integers(0, gray.shape[0] - height + 1), rng.integers(0, gray.shape[1] - width + 1)
+            photographs.append(gray[y : y + height, x : x + width])
+    pages = []
+    for _ in range(25):
+        page = np.full((700, 500), 255, np.uint8)
+        for y in range(30, 690, int(rng.integers(16, 34))):
+            text = "".join(chr(c) for c in rng.integers(97, 123, 50))
+            cv2.putText(page, text, (20, y), cv2.FONT_HERSHEY_SIMPLEX, 0.45, 0, 1, cv2.LINE_AA)
+        pages.append(page)
+    noise = [rng.integers(0, 256, (200, 240), dtype=np.uint8) for _ in range(25)]
+    blank = [np.full((200, 200), value, np.uint8) for value in range(0, 256, 15)]
+    for pictures in (photographs, pages, noise, blank):
+        assert share_refused(detector, pictures) >= 0.98
+
+
+def test_real_x_rays_pass_unless_they_are_inverted_turned_or_cropped(detector: Detector, real_data: Path) -> None:
+    data = load_dataset(real_data)
+    val = split_by_patient(data.train, seed=detector.card["split_seed"]).val
+    squares = list(val.images(detector.size))
+    assert share_refused(detector, squares) <= 0.02
+    assert share_refused(detector, list(data.test.images(detector.size))) <= 0.02
+    some, size = squares[::4], detector.size
+    turn = cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), 45, 1.0)
+    for pictures in (
+        [255 - x for x in some],
+        [np.ascontiguousarray(np.rot90(x)) for x in some],
+        [np.ascontiguousarray(x[::-1, ::-1]) for x in some],
+        [np.asarray(cv2.warpAffine(x, turn, (size, size)), np.uint8) for x in some],
+        [np.ascontiguousarray(x[: 2 * size // 5, : 2 * size // 5]) for x in some],
+    ):
+        assert share_refused(detector, pictures) >= 0.98
 
 
 @pytest.fixture(scope="module")
