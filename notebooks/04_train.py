@@ -546,7 +546,7 @@ for name in ("val_auc", "shifted_auc"):
 
 # %% [markdown]
 # ## What we leave behind
-# The detector is a folder of three files, and it carries its own facts.
+# The detector is a folder of four files, and it carries its own facts.
 
 # %%
 print(run.detector)
