@@ -444,7 +444,7 @@ print(
 # %%
 squares = data.test.images(detector.size)
 heats = heat_maps(detector, squares)
-shown = {"inches": 1.9, "phantom": report.phantom}
+shown = {"inches": 1.75, "phantom": report.phantom}
 plots.plot_heatmap_gallery(squares, heats, y, p, data.test.names, points["balanced"], **shown)
 keep("errors")
 

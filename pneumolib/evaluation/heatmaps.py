@@ -22,7 +22,7 @@ from pneumolib.evaluation.style import axes, style, threshold_of, titled
 
 HALF = 0.5  # the contour is drawn around what is at least half as hot as can be
 WORDS = ("not at all", "half", "most")
-KINDS = ("pneumonia, found", "pneumonia, missed", "normal, called pneumonia", "normal, called normal")
+KINDS = ("ill, found", "ill, missed", "false alarm", "rightly normal")
 
 
 def plot_heatmap(

@@ -94,10 +94,10 @@ def test_the_gallery_has_a_row_for_each_outcome_in_its_order() -> None:
         np.testing.assert_allclose(ax.images[2].get_array(), heats[index], atol=1e-6)
     words = [text.get_text() for ax in shown for text in ax.texts]
     assert words == [
-        "pneumonia, found\n2 of 3",
-        "pneumonia, missed\n2 of 2",
-        "normal, called pneumonia\n2 of 2",
-        "normal, called normal\n1 of 1",
+        "ill, found\n2 of 3",
+        "ill, missed\n2 of 2",
+        "false alarm\n2 of 2",
+        "rightly normal\n1 of 1",
     ]
     assert figure.get_suptitle() == "What speaks for pneumonia, threshold 0.500"
     assert colour_bar(figure)
@@ -106,8 +106,8 @@ def test_the_gallery_has_a_row_for_each_outcome_in_its_order() -> None:
 def test_an_outcome_that_does_not_occur_has_no_row() -> None:
     figure = plot_heatmap_gallery([IMAGE] * 2, [HEAT] * 2, [1, 0], [0.9, 0.1], ["a", "b"], 0.5)
     assert [text.get_text().split("\n")[0] for ax in figure.axes for text in ax.texts] == [
-        "pneumonia, found",
-        "normal, called normal",
+        "ill, found",
+        "rightly normal",
     ]
 
 
