@@ -52,7 +52,6 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "no augmentation": dict(augmentation="none"),
     "light augmentation": dict(augmentation="light"),
     "without tone": dict(augmentation={k: v for k, v in MEDIUM.items() if k != "tone"}),
-    "strong augmentation": dict(augmentation="strong"),
     "without mixed style": dict(mix_style=0.0),
     "two classes": dict(classes=2),
     "export weights 8": dict(export_weights=8),

@@ -1,9 +1,8 @@
 """How long does a person wait: for ``import pneumolib``, and from the key press to the answer of ``pneumolib predict``?
 
 Each is measured as a whole process, in turn with an empty Python process, so that a busy machine slows all of them
-alike. The detector is the network of the preset ``cpu`` (ResNet-18, 160 pixels) with random weights: what it answers is
-meaningless, how long it takes is not. The X-ray is a phantom of full size. Also recorded: which of the heavy packages
-were imported, and how many bytes went to standard error.
+alike. The detector is the one that ships; the X-ray is a phantom of full size. Also recorded: which of the heavy
+packages were imported, and how many bytes went to standard error.
 
     python benchmarks/startup.py
 
@@ -22,14 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+from PIL import Image
 
-from pneumolib import Config, build_model, runtime
-from pneumolib.data.images import square
 from pneumolib.data.radiograph import draw
-from pneumolib.evaluation.calibration import choose_operating_points
-from pneumolib.models.detector import make_detector
-from pneumolib.models.reference import fit_reference
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
 ROUNDS = 15
@@ -49,19 +43,16 @@ HEAVY = (
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        detector, picture = Path(folder) / "detector", Path(folder) / "x-ray.jpeg"
-        prepare(detector, picture)
-        predict = (
-            f"from pneumolib.cli import main; main(['predict', {str(picture)!r}, '--detector', {str(detector)!r}])"
-        )
+        picture = Path(folder) / "x-ray.jpeg"
+        # The size that an X-ray of the data set has.
+        Image.fromarray(draw("normal", 0, size=(320, 400))).resize((1640, 1328)).save(picture, quality=90)
+        predict = f"from pneumolib.cli import main; main(['predict', {str(picture)!r}])"
         commands = {
             "python": [sys.executable, "-c", "pass"],
             "import pneumolib": [sys.executable, "-c", "import pneumolib"],
             "pneumolib --help": [str(Path(sys.executable).with_name("pneumolib")), "--help"],
-            "pneumolib predict FILE": [
-                str(Path(sys.executable).with_name("pneumolib")), "predict", str(picture), "--detector", str(detector)
-            ],
-        }  # fmt: skip
+            "pneumolib predict FILE": [str(Path(sys.executable).with_name("pneumolib")), "predict", str(picture)],
+        }
         seconds, noise = measure(commands)
         imported = {
             "import pneumolib": heavy("import pneumolib"),
@@ -87,28 +78,6 @@ def main() -> None:
         print(f"{name:<24} {values['p50']:.3f} s (least {values['min']:.3f} s), {noise[name]} bytes on standard error")
     for name, packages in imported.items():
         print(f"{name:<24} imports {', '.join(packages) or 'none of the heavy packages'}")
-
-
-def prepare(folder: Path, picture: Path) -> None:
-    """Save a detector with random weights, and one X-ray as a JPEG of the size that the data set's have."""
-    from PIL import Image
-
-    config = Config.preset("cpu")
-    images = np.stack([square(draw("normal", seed), config.size) for seed in range(12)])
-    points = choose_operating_points(np.arange(12) % 2, np.linspace(0.1, 0.9, 12))
-    with runtime.seeded(0):
-        model = build_model(config, precision="float32")
-    detector = make_detector(
-        model,
-        config,
-        name="random",
-        temperature=1.0,
-        operating_points=points,
-        reference=fit_reference(images),
-        card={"phantom": False},
-    )
-    detector.save(folder)
-    Image.fromarray(draw("normal", 0, size=(320, 400))).resize((1640, 1328)).save(picture, quality=90)
 
 
 def measure(commands: dict[str, list[str]]) -> tuple[dict[str, list[float]], dict[str, int]]:

@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--operating-point", default="balanced", metavar="NAME", help="default: balanced")
     sub.add_argument("--json", metavar="F", type=Path, help="write the report to F")
 
-    sub = add("predict", _predict, "score X-ray files", "pneumolib predict x-ray.jpeg --detector runs/first")
+    sub = add("predict", _predict, "score X-ray files", "pneumolib predict x-ray.jpeg --json")
     sub.add_argument("files", nargs="+", metavar="FILE", help="JPEG, PNG, TIFF, BMP or WebP")
     sub.add_argument("--detector", default="bundled", metavar="DIR", help=DETECTOR_HELP)
     sub.add_argument("--operating-point", default="balanced", metavar="NAME", help="default: balanced")
