@@ -56,12 +56,31 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "two classes": dict(classes=2),
     "export weights 8": dict(export_weights=8),
 }
+# The recipe's other decisions, one by one: what each is worth at this size of net.
+RECIPE: dict[str, dict[str, Any]] = {
+    "strong augmentation": dict(augmentation="strong"),
+    "more blur, noise, low resolution": dict(augmentation={**MEDIUM, "blur": 3.0, "noise": 16, "resolution": 0.25}),
+    "closer and further": dict(augmentation={**MEDIUM, "scale": 0.35, "translation": 0.15}),
+    "wider borders hidden": dict(augmentation={**MEDIUM, "border": 0.2}),
+    "every step every time": dict(augmentation={**MEDIUM, "occasional": 1.0}),
+    "without label smoothing": dict(label_smoothing=0.0),
+    "label smoothing .15": dict(label_smoothing=0.15),
+    "without averaged weights": dict(average_weights=None),
+    "averaged weights .998": dict(average_weights=0.998),
+    "dropout .3": dict(dropout=0.3),
+    "width 16": dict(width=16),
+    "width 48": dict(width=48),
+    "ResNet-34": dict(architecture="resnet34"),
+    "twice the epochs": dict(epochs=24),
+    "96 pixels": dict(size=96),
+    "128 pixels": dict(size=128),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="a folder or a zip; left out: PNEUMOLIB_DATA, then kagglehub")
-    parser.add_argument("--configurations", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS))
+    parser.add_argument("--configurations", nargs="+", choices=[*CONFIGURATIONS, *RECIPE], default=list(CONFIGURATIONS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=12)
@@ -75,7 +94,12 @@ def main() -> None:
     rows, detectors = [], []
     for name in arguments.configurations:
         for seed in arguments.seeds:
-            changes = {"size": arguments.size, "epochs": arguments.epochs, "seed": seed, **CONFIGURATIONS[name]}
+            changes = {
+                "size": arguments.size,
+                "epochs": arguments.epochs,
+                "seed": seed,
+                **{**CONFIGURATIONS, **RECIPE}[name],
+            }
             config = Config.from_dict({**PRESETS["cpu"], "name": "choice", **changes})
             out = arguments.runs / f"{config.fingerprint()}-{split.fingerprint()[:8]}"
             detector = train(split, config, out=out, progress=False).detector
