@@ -32,6 +32,10 @@ class ImageTooLargeError(ImageError):
     """An image exceeds the limit on bytes or on pixels, and was refused before decoding."""
 
 
+class UnsupportedImageError(ImageError):
+    """A file is of a format that is not read at all, whole or damaged."""
+
+
 class ArtifactError(PneumolibError, ValueError):
     """A saved detector, checkpoint or store is damaged, foreign, or of an unknown version."""
 

@@ -13,6 +13,7 @@ BUILT_IN = {
     "DownloadError": OSError,
     "ImageError": ValueError,
     "ImageTooLargeError": ValueError,
+    "UnsupportedImageError": ValueError,
     "ArtifactError": ValueError,
     "MissingExtraError": ImportError,
 }

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pneumolib.errors import DataError, DataNotFoundError, ImageError, ImageTooLargeError
+from pneumolib.errors import DataError, DataNotFoundError, ImageError, ImageTooLargeError, UnsupportedImageError
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 _ALLOWED = "JPEG, PNG, TIFF, BMP or WebP"
@@ -66,7 +66,8 @@ def decode(
         DataError: `at_least` is less than 1.
         DataNotFoundError: there is no file at the path.
         ImageTooLargeError: a limit is exceeded.
-        ImageError: the file is empty, truncated, of another format or kind; the message says which.
+        UnsupportedImageError: it is of a format that is not read.
+        ImageError: the file is empty, truncated, or of another kind; the message says which.
 
     Examples:
         >>> png = io.BytesIO()
@@ -91,7 +92,8 @@ def _decoded(
     except ImageError as error:
         raise type(error)(f"{name}: {error}") from error.__cause__
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: {_foreign(content)}") from None
+        kind, message = _foreign(content)
+        raise kind(f"{name}: {message}") from None
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error and others
         raise ImageError(
             f"{name}: the file is damaged or cut off ({error}). Allowed: whole {_ALLOWED} files. "
@@ -256,10 +258,13 @@ def _from_deep(values: NDArray[np.int64], declared: int | None) -> NDArray[np.ui
     return ((values * 255 + top // 2) // top).astype(np.uint8)
 
 
-def _foreign(content: bytes) -> str:
+def _foreign(content: bytes) -> tuple[type[ImageError], str]:
+    """Return the error, and what it says, for a file that no decoder knows."""
     if content[128:132] == b"DICM":
-        return f"the file is DICOM, which this version does not read. Allowed: {_ALLOWED}"
+        return UnsupportedImageError, f"the file is DICOM, which this version does not read. Allowed: {_ALLOWED}"
     start = content[:8].decode("latin-1")
     if content[:2] == b"\xff\xd8" or content[:8] == b"\x89PNG\r\n\x1a\n":
-        return f"the file's header is damaged. Allowed: whole {_ALLOWED} files. Received: {len(content):,} bytes"
-    return f"the file is no image of a format that is read. Allowed: {_ALLOWED}. Received: a file that starts {start!r}"
+        damage = f"the file's header is damaged. Allowed: whole {_ALLOWED} files. Received: {len(content):,} bytes"
+        return ImageError, damage
+    received = f"Received: a file that starts {start!r}"
+    return UnsupportedImageError, f"the file is no image of a format that is read. Allowed: {_ALLOWED}. {received}"
