@@ -38,6 +38,15 @@ def test_it_writes_both_reports_into_new_folders(
     assert "which leaks: train &amp; test 1." in page.read_text(encoding="utf-8")
 
 
+def test_audit_counts_and_writes_json(phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "audit.json"
+    assert main(["audit", str(phantom_folder), "--json", str(target)]) == 0
+    out = capsys.readouterr().out
+    assert "JPEG quality" in out
+    assert "pneumonia" in out
+    assert json.loads(target.read_text())
+
+
 def test_a_phantom_is_called_one_on_its_page(phantom_folder: Path, tmp_path: Path) -> None:
     assert main(["audit", str(phantom_folder), "--html", str(tmp_path / "a.html")]) == 0
     assert "<title>PHANTOM: " in (tmp_path / "a.html").read_text(encoding="utf-8")
