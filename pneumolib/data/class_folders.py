@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from pneumolib.data.card import LABELS, parse_name
 from pneumolib.data.dataset import Record
-from pneumolib.data.sources import PHANTOM_MARKER, SUFFIXES, FolderSource, Source, ZipSource
+from pneumolib.data.sources import PHANTOM_MARKER, SUFFIXES, FolderSource, Source, ZipSource, files_below
 from pneumolib.errors import DataError, DataNotFoundError
 
 PARTS = {  # what the folders of the parts are called
@@ -174,22 +174,14 @@ class _Folder(FolderSource):
     """All images below a folder, by their path in it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.location, self.phantom, self.markers = str(path), False, set[str]()
-        found = {}
-        seen: set[str] = set()
-        for folder, folders, files in os.walk(path, followlinks=True):
-            # A link may lead back up; whoever was visited is not visited again.
-            real = os.path.realpath(folder)
-            folders[:] = [] if real in seen else sorted(f for f in folders if not _ignored(f))
-            for file in [] if real in seen else files:
-                full = Path(folder, file)
-                name = full.relative_to(path).as_posix()
-                if file == PHANTOM_MARKER:
-                    self.markers.add(name)
-                elif file.lower().endswith(SUFFIXES) and not _ignored(file):
-                    found[name] = (full, full.stat().st_size if full.is_file() else 0)
-            seen.add(real)
-        self._files = dict(sorted(found.items()))
+        self.location, self.phantom = str(path), False
+        files = files_below(path, (*SUFFIXES, PHANTOM_MARKER))
+        self.markers = {name for name in files if PurePosixPath(name).name == PHANTOM_MARKER}
+        self._files = {
+            name: (full, full.stat().st_size if full.is_file() else 0)
+            for name, full in files.items()
+            if name.lower().endswith(SUFFIXES)
+        }
 
 
 class _Zip(ZipSource):

@@ -38,6 +38,37 @@ class Source(Protocol):
         ...
 
 
+def files_below(top: str | os.PathLike[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Return the files below a folder, at any depth, by their path in it (with ``/``), sorted by that.
+
+    Links are followed, and a folder that is met a second time is left out; so are hidden files and folders, and what
+    macOS leaves in archives.
+
+    Args:
+        top: the folder.
+        suffixes: ends of names, small letters; the files' own may be large.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    found: dict[str, Path] = {}
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(top, followlinks=True, onerror=_refuse):
+        # A link may lead back up; whoever was visited is not visited again.
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not _ignored(name))
+        for file in [] if real in seen else files:
+            if file.lower().endswith(suffixes) and not _ignored(file):
+                full = Path(folder, file)
+                found[full.relative_to(top).as_posix()] = full
+        seen.add(real)
+    return dict(sorted(found.items()))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"The folder {error.filename} cannot be listed: {error.strerror}.") from error
+
+
 class FolderSource:
     """The image files below a folder; the root is found at any depth.
 
@@ -54,18 +85,9 @@ class FolderSource:
         top = Path(path)
         if not top.is_dir():
             raise DataNotFoundError(f"There is no folder at that path. Received: {path}")
-        found: dict[str, tuple[Path, int]] = {}
-        seen: set[str] = set()
-        for folder, folders, files in os.walk(top, followlinks=True):
-            # A link may lead back up; whoever was visited is not visited again.
-            real = os.path.realpath(folder)
-            folders[:] = [] if real in seen else sorted(f for f in folders if not _ignored(f))
-            for file in [] if real in seen else files:
-                full = Path(folder, file)
-                if file.lower().endswith(SUFFIXES) and not _ignored(file):
-                    # A link that leads nowhere counts as an empty file, to be found by whoever reads it.
-                    found[full.relative_to(top).as_posix()] = (full, full.stat().st_size if full.is_file() else 0)
-            seen.add(real)
+        # A link that leads nowhere counts as an empty file, to be found by whoever reads it.
+        files = files_below(top, SUFFIXES)
+        found = {name: (full, full.stat().st_size if full.is_file() else 0) for name, full in files.items()}
         root, names = _below_root(found, self.location)
         self._files = {name: found[original] for name, original in names.items()}
         self.phantom = top.joinpath(*root, PHANTOM_MARKER).is_file()
