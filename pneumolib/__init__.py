@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pneumolib.models.stress import stress_test as stress_test
     from pneumolib.models.training import Run as Run
     from pneumolib.models.training import train as train
+    from pneumolib.serving.server import serve as serve
 
 __version__ = "0.1.0"
 
@@ -64,6 +65,7 @@ _HOME = {
     "load_square": "data.images",
     "make_phantom": "data.phantom",
     "plots": "evaluation.plots",
+    "serve": "serving.server",
     "split_by_patient": "data.splits",
     "stress_test": "models.stress",
     "train": "models.training",

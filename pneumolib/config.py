@@ -213,6 +213,7 @@ class Environment:
     preset: str | None  # PNEUMOLIB_PRESET: the preset that "auto" stands for
     home: Path  # PNEUMOLIB_HOME: where stores, phantoms and runs go; default ./artifacts
     cache: Path  # PNEUMOLIB_CACHE: where decoded stores and phantoms go; default ~/.cache/pneumolib
+    api_key: str | None  # PNEUMOLIB_API_KEY: what callers of `pneumolib serve` have to send
     tensorflow_logs: bool  # PNEUMOLIB_TF_LOGS=1: let TensorFlow print its log lines
 
 
@@ -231,6 +232,7 @@ def environment() -> Environment:
         preset=preset,
         home=Path(os.environ.get("PNEUMOLIB_HOME") or "artifacts"),
         cache=Path(os.environ.get("PNEUMOLIB_CACHE") or default_cache),
+        api_key=os.environ.get("PNEUMOLIB_API_KEY") or None,
         tensorflow_logs=os.environ.get("PNEUMOLIB_TF_LOGS", "") not in ("", "0"),
     )
 

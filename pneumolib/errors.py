@@ -42,3 +42,7 @@ class ArtifactError(PneumolibError, ValueError):
 
 class MissingExtraError(PneumolibError, ImportError):
     """An optional feature was called whose packages are not installed; the message names the extra."""
+
+
+class ServerError(PneumolibError, OSError):
+    """The server could not start: its address cannot be had, or the detector is not the one that was saved."""

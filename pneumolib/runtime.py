@@ -165,6 +165,39 @@ def in_colab() -> bool:
     return "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ
 
 
+def in_notebook() -> bool:
+    """Return whether this runs in a notebook's kernel, Colab's included, which can show a page."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython.core.getipython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
+
+
+def show_port(port: int, height: int) -> None:
+    """Show what a server of this machine serves on `port` in the notebook, `height` pixels high.
+
+    In Colab the frame goes through Colab's own proxy, which only the notebook's user can reach. Elsewhere it asks for
+    127.0.0.1, so the browser has to run on the kernel's machine.
+
+    Raises:
+        MissingExtraError: this is no notebook and IPython is not installed.
+    """
+    if in_colab():
+        from google.colab import output
+
+        output.serve_kernel_port_as_iframe(port, height=height)
+        return
+    try:
+        from IPython.display import IFrame, display
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "A page can be shown in a notebook only. Open its address in a browser instead, or install the extra: "
+            "pip install 'pneumolib[notebooks]'"
+        ) from error
+    display(IFrame(f"http://127.0.0.1:{port}/", "100%", height))
+
+
 def drive_folder(name: str = "pneumolib") -> Path:
     """Mount Google Drive and return the folder `name` in it, made if it is missing; Colab asks its user once.
 

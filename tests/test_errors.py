@@ -16,6 +16,7 @@ BUILT_IN = {
     "UnsupportedImageError": ValueError,
     "ArtifactError": ValueError,
     "MissingExtraError": ImportError,
+    "ServerError": OSError,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -32,6 +34,37 @@ def overlay(image: NDArray[np.uint8], heat: ArrayLike) -> NDArray[np.uint8]:
     warm = stretched(heat, image)[..., None]
     gray = image[..., None].astype(np.float32)
     return np.rint(gray + OPACITY * warm * (_coloured(warm[..., 0]) - gray)).astype(np.uint8)
+
+
+def layer(heat: ArrayLike) -> NDArray[np.uint8]:
+    """Return the heat alone in colour, to be laid over a picture elsewhere, uint8 ``[h, w, 4]``: RGB and opacity.
+
+    Laid over the picture it gives what `overlay` gives. Raises as `overlay` does.
+
+    Examples:
+        >>> layer([[0.0, 1.0]])[0, :, 3]
+        array([  0, 153], dtype=uint8)
+    """
+    warm = stretched(heat, np.zeros(np.shape(heat) or (1, 1), np.uint8))
+    return np.rint(np.dstack([_coloured(warm), 255 * OPACITY * warm])).astype(np.uint8)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return a PNG file of gray ``[H, W]``, RGB ``[H, W, 3]`` or RGBA ``[H, W, 4]``, all uint8, without metadata.
+
+    Raises:
+        DataError: the array is none of these.
+    """
+    from PIL import Image
+
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+        raise DataError(
+            f"A PNG is made of uint8 [H, W], [H, W, 3] or [H, W, 4]. Received: {pixels.dtype} {list(pixels.shape)}"
+        )
+    file = io.BytesIO()
+    # The fastest level: an answer waits for it, and a gray picture gains little from more.
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def stretched(heat: ArrayLike, image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib.resources
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +24,8 @@ from pneumolib.models import artifact
 from pneumolib.models.artifact import Manifest
 from pneumolib.models.familiarity import Familiarity
 from pneumolib.models.light import LightModel
-from pneumolib.models.prediction import Prediction
-from pneumolib.models.reference import check_images
+from pneumolib.models.prediction import Decision, Prediction
+from pneumolib.models.reference import check_images, self_check_image
 
 if TYPE_CHECKING:
     import keras
@@ -91,6 +93,11 @@ class Detector:
         return dict(self._manifest.card)
 
     @property
+    def sha256(self) -> str:
+        """The SHA-256 of its manifest, which holds those of all its files: 64 hexadecimal digits that name it."""
+        return hashlib.sha256(self._manifest.to_json()).hexdigest()
+
+    @property
     def threads(self) -> int:
         """How many threads work on one call."""
         return self._light.threads
@@ -143,7 +150,7 @@ class Detector:
         checks = check_images(images, self._manifest.reference, distances)
         for source, p, check in zip(sources, apply_temperature(seen["logits"], self.temperature), checks, strict=True):
             probability = float(1 - p[0])
-            decision = "pneumonia" if probability >= threshold else "normal"
+            decision: Decision = "pneumonia" if probability >= threshold else "normal"
             answers.append(
                 Prediction(
                     path=os.fspath(source) if isinstance(source, str | os.PathLike) else None,
@@ -156,6 +163,22 @@ class Detector:
                 )
             )
         return answers
+
+    def self_check(self) -> float | None:
+        """Return by how much P(pneumonia) of a picture made for this differs from what was recorded with the detector.
+
+        None where nothing was recorded. On the machine that it was saved on the difference is 0; elsewhere number
+        formats and instruction sets move it by some 1e-6.
+        """
+        recorded = self._manifest.card.get("self_check")
+        return None if recorded is None else abs(self._answer_to_self_check() - float(recorded))
+
+    def self_check_image(self) -> NDArray[np.uint8]:
+        """Return the picture that `self_check` is made with, uint8 ``[S, S]``."""
+        return self_check_image(self._manifest.reference, self.size)
+
+    def _answer_to_self_check(self) -> float:
+        return float(self.probability(self.self_check_image()[None])[0])
 
     def prepare(self, source: Source) -> NDArray[np.uint8]:
         """Return one picture as the square that the network looks at, uint8 ``[S, S]``; takes and raises as `predict`.
@@ -330,7 +353,9 @@ def make_detector(
     # Through JSON, so that what was just made is what a load will give.
     detector = Detector(artifact.parse_manifest(manifest.to_json()), files.__getitem__)
     _require_parity(detector, exact)
-    return detector
+    recorded = {**manifest.card, "self_check": detector._answer_to_self_check()}
+    manifest = dataclasses.replace(manifest, card=recorded)
+    return Detector(artifact.parse_manifest(manifest.to_json()), files.__getitem__)
 
 
 def _find(folder: str | os.PathLike[str] | None) -> Path:

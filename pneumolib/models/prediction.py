@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pneumolib.models.reference import InputCheck
+
+Decision = Literal["pneumonia", "normal"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Prediction:
 
     path: str | None
     probability: float  # calibrated P(pneumonia)
-    decision: str | None  # "pneumonia", "normal" or None
+    decision: Decision | None
     threshold: float
     operating_point: str
     subtypes: dict[str, float]

@@ -106,6 +106,21 @@ def check_images(
     return checks
 
 
+def self_check_image(reference: Mapping[str, Any], size: int) -> NDArray[np.uint8]:
+    """Return the picture by which a detector that answers is compared with the detector that was saved.
+
+    It is the pattern of `reference` in blocks, uint8 ``[size, size]``: made by whole numbers alone, so that it is the
+    same on every machine.
+
+    Examples:
+        >>> self_check_image({"pattern": [7.0] * GRID * GRID, "bounds": {}}, 32).shape
+        (32, 32)
+    """
+    pattern = np.rint(np.asarray(reference["pattern"], np.float64)).clip(0, 255).astype(np.uint8).reshape(GRID, GRID)
+    place = np.arange(size) * GRID // size
+    return pattern[np.ix_(place, place)]
+
+
 def require_reference(reference: Any) -> None:
     """Raise `ArtifactError` unless `reference` has the form that `fit_reference` gives."""
     ok = isinstance(reference, dict) and set(reference) == {"pattern", "bounds"}

@@ -1,0 +1,1 @@
+"""The API that answers in real time, and its page."""
