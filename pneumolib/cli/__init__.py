@@ -8,6 +8,8 @@ is 130.
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -21,6 +23,9 @@ GROUPS = (data, models, predict, serving, series)  # in the order of ``pneumolib
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` (default: the process's arguments) and return its exit status."""
     arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the terminal's or pipe's encoding lacks, in a file's name say, is printed as an escape.
+        sys.stdout.reconfigure(errors="backslashreplace")
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
@@ -31,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("pneumolib: interrupted; what was finished is kept", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read the output has enough. What is still to be flushed when Python ends has to go somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

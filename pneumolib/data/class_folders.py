@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from pneumolib.data.card import LABELS, parse_name
 from pneumolib.data.dataset import Record
-from pneumolib.data.sources import PHANTOM_MARKER, SUFFIXES, FolderSource, Source, ZipSource, files_below
+from pneumolib.data.pictures import SUFFIXES, files_below, ignored
+from pneumolib.data.sources import PHANTOM_MARKER, FolderSource, Source, ZipSource
 from pneumolib.errors import DataError, DataNotFoundError
 
 PARTS = {  # what the folders of the parts are called
@@ -201,9 +202,5 @@ class _Zip(ZipSource):
         self._files = {
             name: (name, size)
             for name, size in sorted(files.items())
-            if name.lower().endswith(SUFFIXES) and not any(_ignored(part) for part in PurePosixPath(name).parts)
+            if name.lower().endswith(SUFFIXES) and not any(ignored(part) for part in PurePosixPath(name).parts)
         }
-
-
-def _ignored(part: str) -> bool:
-    return part.startswith(".") or part == "__MACOSX"

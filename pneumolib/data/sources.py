@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from pneumolib.data.card import LABELS, SPLITS
+from pneumolib.data.pictures import SUFFIXES, files_below, ignored
 from pneumolib.errors import DataError, DataNotFoundError, ImageTooLargeError
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 PHANTOM_MARKER = "phantom.json"  # stands in a folder of synthetic X-rays
 # A file beyond this is no X-ray of this set (its largest is under 3 MB); a zip entry may claim any size.
 MAX_FILE_BYTES = 64 * 2**20
@@ -36,37 +36,6 @@ class Source(Protocol):
     def read(self, name: str) -> bytes:
         """Return the bytes of one file."""
         ...
-
-
-def files_below(top: str | os.PathLike[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Return the files below a folder, at any depth, by their path in it (with ``/``), sorted by that.
-
-    Links are followed, and a folder that is met a second time is left out; so are hidden files and folders, and what
-    macOS leaves in archives.
-
-    Args:
-        top: the folder.
-        suffixes: ends of names, small letters; the files' own may be large.
-
-    Raises:
-        DataError: a folder cannot be listed.
-    """
-    found: dict[str, Path] = {}
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(top, followlinks=True, onerror=_refuse):
-        # A link may lead back up; whoever was visited is not visited again.
-        real = os.path.realpath(folder)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not _ignored(name))
-        for file in [] if real in seen else files:
-            if file.lower().endswith(suffixes) and not _ignored(file):
-                full = Path(folder, file)
-                found[full.relative_to(top).as_posix()] = full
-        seen.add(real)
-    return dict(sorted(found.items()))
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(f"The folder {error.filename} cannot be listed: {error.strerror}.") from error
 
 
 class FolderSource:
@@ -131,7 +100,7 @@ class ZipSource:
                     for info in archive.infolist()
                     if not info.is_dir()
                     and info.filename.lower().endswith(SUFFIXES)
-                    and not any(_ignored(part) for part in PurePosixPath(info.filename).parts)
+                    and not any(ignored(part) for part in PurePosixPath(info.filename).parts)
                 }
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(
@@ -190,10 +159,6 @@ def fingerprint(files: Iterable[tuple[str, int]]) -> str:
     """Return 16 hexadecimal digits of the names and sizes of files, in the order given."""
     text = "\n".join(f"{name} {size}" for name, size in files)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _ignored(part: str) -> bool:
-    return part.startswith(".") or part == "__MACOSX"
 
 
 def _below_root(paths: Iterable[str], where: str) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -97,6 +97,7 @@ def explain(
     method: str = "cam",
     target: str = "pneumonia",
     normal: NDArray[np.uint8] | None = None,
+    operating_point: str = "balanced",
 ) -> Explanation:
     """Return which places of one picture speak for pneumonia, without TensorFlow.
 
@@ -107,11 +108,12 @@ def explain(
         target: ``pneumonia``, or one of the detector's classes.
         normal: uint8 ``[R, S, S]``, prepared X-rays without the target, which ``replacement`` takes its places from;
             two or three that the detector itself calls normal will do.
+        operating_point: by which the prediction decides; the heat does not depend on it.
 
     Raises:
         ImageError: the file is no image that pneumolib reads.
         DataError: an array is not uint8 ``[H, W]``.
-        ConfigError: there is no such method or target, or ``replacement`` comes without normal X-rays.
+        ConfigError: there is no such method, target or operating point, or ``replacement`` comes without normal X-rays.
         ArtifactError: the detector's weights are damaged.
 
     Examples:
@@ -121,7 +123,8 @@ def explain(
     image = detector.prepare(x)
     evidence = _evidence(_Net.of(detector), image[None], method, _members(target, detector.class_names), normal)[0]
     # From the square, which is what the detector makes of any picture, so that a large file is decoded once.
-    answer = replace(detector.predict(image), path=os.fspath(x) if isinstance(x, str | os.PathLike) else None)
+    answer = detector.predict(image, operating_point=operating_point)
+    answer = replace(answer, path=os.fspath(x) if isinstance(x, str | os.PathLike) else None)
     return Explanation(
         heat=_heat(evidence[None], FULL_HEAT[method])[0],
         evidence=evidence,

@@ -186,6 +186,8 @@ def test_what_cannot_be_explained_is_refused(detector: Detector, images: NDArray
         explain(detector, images[0], method="lime")
     with pytest.raises(ConfigError, match=r"pneumonia, normal, bacterial, viral\. Received: 'heart'"):
         explain(detector, images[0], target="heart")
+    with pytest.raises(ConfigError, match=r"balanced\. Received: 'mine'"):
+        explain(detector, images[0], operating_point="mine")
     with pytest.raises(DataError, match=r"uint8.*Received: float64"):
         explain(detector, np.zeros((90, 90)))  # type: ignore[arg-type]
     with pytest.raises(DataError, match="wrong shape"):
