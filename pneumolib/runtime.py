@@ -214,3 +214,27 @@ def drive_folder(name: str = "pneumolib") -> Path:
     folder = Path("/content/drive/MyDrive") / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def single_threaded_environment() -> dict[str, str]:
+    """Return this process's environment for worker processes, with numerical libraries held to one thread each."""
+    return {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
+
+
+@functools.cache
+def ray() -> ModuleType:
+    """Return the `ray` module, with its reports of usage off; raises `MissingExtraError` where it is missing."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray would warn that a later version leaves the GPUs visible to workers that ask for none: ours use none.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Its native part tells users of Ray Data of a flaw of Ray Data (ray-project/ray#53727), each time.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray as module
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"The engine ray needs a package that is not installed: {error.name}. Install the extra: "
+            "pip install 'pneumolib[ray]'"
+        ) from error
+    return module
