@@ -20,6 +20,8 @@ const ADVICE = {
 
 const FAINT = 12; // opacity, of 255, up to which a place looks bare
 
+const NUMBERS = { val_auc: 'AUC on validation X-rays', shifted_auc: 'AUC on shifted validation X-rays' };
+
 // One of SAID, with what a screen reader is to hear of it.
 export function say(name, announcement = '') {
   $('main').dataset.state = name;
@@ -208,7 +210,7 @@ export function model(told) {
   const facts = {
     name: told.model.name,
     network: `${told.architecture}, ${told.size} × ${told.size} pixels, ${told.classes.join(', ')}`,
-    ...Object.fromEntries(Object.entries(told.validation).map(([name, value]) => [words(name), value.toFixed(4)])),
+    ...Object.fromEntries(Object.entries(told.validation).map(([name, value]) => [NUMBERS[name] ?? words(name), value.toFixed(4)])),
     temperature: told.temperature.toFixed(3),
     'takes files up to': megabytes(told.input.max_bytes),
     'made by': `pneumolib ${told.model.version}`,
