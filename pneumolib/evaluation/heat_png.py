@@ -59,7 +59,7 @@ def is_heat_png(path: str | os.PathLike[str]) -> bool:
     try:
         with Image.open(path, formats=["PNG"]) as file:
             return str(file.info.get("Software", "")).startswith(_SOFTWARE)
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # what Pillow does not open, for whatever reason, was not made here
         return False
 
 

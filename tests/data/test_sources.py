@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumolib.data.sources import MAX_FILE_BYTES, FolderSource, ZipSource, files_below, fingerprint, open_source
+from pneumolib.data.sources import MAX_FILE_BYTES, FolderSource, ZipSource, fingerprint, open_source
 from pneumolib.errors import DataError, DataNotFoundError, ImageTooLargeError
 
 Files = dict[str, bytes]
@@ -304,25 +303,3 @@ def test_linked_folders_are_followed_once_and_a_link_to_nowhere_is_an_empty_file
     names = open_source(folder).names()
     assert sorted(names) == sorted([*SMALL, "test/NORMAL/lost.jpeg"])
     assert names["test/NORMAL/lost.jpeg"] == 0
-
-
-def test_files_of_the_suffixes_are_found_at_any_depth_in_order(tmp_path: Path):
-    names = ["b/2.PNG", "a/deep/er/1.dcm", "b/10.png", "notes.txt", ".hidden/3.png", "b/.4.png"]
-    write_folder(tmp_path, dict.fromkeys(names, b""))
-    found = files_below(tmp_path, (".png", ".dcm"))
-    assert list(found) == ["a/deep/er/1.dcm", "b/10.png", "b/2.PNG"]
-    assert found["a/deep/er/1.dcm"] == tmp_path / "a/deep/er/1.dcm"
-
-
-def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write_folder(tmp_path, {"open/1.png": b"", "locked/2.png": b""})
-    scandir = os.scandir
-
-    def locked(path: str) -> object:
-        if Path(path).name == "locked":
-            raise PermissionError(13, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", locked)
-    with pytest.raises(DataError, match=r"locked cannot be listed: Permission denied"):
-        files_below(tmp_path, (".png",))
