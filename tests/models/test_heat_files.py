@@ -72,6 +72,35 @@ def test_nothing_of_the_files_header_or_name_is_in_it(
     assert "not for diagnosis" in words
 
 
+def test_of_dicom_the_picture_alone_is_drawn_with_square_pixels(detector: Detector, tmp_path: Path) -> None:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+
+    upright = Image.fromarray(draw("viral", 2, size=(320, 400)))
+    pixels = np.asarray(upright.resize((500, 800))).astype(np.uint16)  # a pixel is twice as wide as high
+    ids = {"PatientName": "Doe^Jane", "PatientID": "MRN-4711", "SOPInstanceUID": "1.2.3.4711"}
+    header = {"Modality": "CR", "SOPClassUID": ComputedRadiographyImageStorage, "PixelAspectRatio": [1, 2], **ids}
+    form = {"BitsAllocated": 16, "BitsStored": 12, "HighBit": 11, "PixelRepresentation": 0, "SamplesPerPixel": 1}
+    file = Dataset()
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.Rows, file.Columns = pixels.shape
+    file.PhotometricInterpretation = "MONOCHROME1"
+    for name, value in {**header, **form}.items():
+        setattr(file, name, value)
+    file.PixelData = ((255 - pixels) * 16).tobytes()
+    path = tmp_path / "IM0001"
+    file.save_as(path, enforce_file_format=True)
+
+    target = HeatFolder(tmp_path).write(Path("heat"), path, explain(detector, path), detector)
+    with Image.open(target) as heat:
+        assert heat.size == (1000, 800)
+        blue = np.asarray(heat.resize((400, 320)))[..., 2].astype(int)  # which the heat's colours change least
+    assert np.corrcoef(blue.ravel(), np.asarray(upright).ravel())[0, 1] > 0.8
+    for word in (b"Doe", b"4711", b"1.2.3", b"IM0001"):
+        assert word not in target.read_bytes()
+
+
 def test_it_is_written_over_an_older_one_and_over_nothing_else(
     detector: Detector, x_ray: Path, found: Explanation, tmp_path: Path
 ) -> None:
