@@ -12,6 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pneumolib.errors import PneumolibError
 from pneumolib.models.detector import Detector, load_detector
 from pneumolib.scale.attempts import MAX_DEATHS, NOWHERE, Attempts
@@ -67,19 +70,14 @@ def score_batch(
         at(place)
         rows.append(_row(detector, member, operating_point))
         try:
-            with _timed(tally, "read_seconds"):
-                content = read(member)
-            tally.read_bytes += len(content)
-            with _timed(tally, "decode_seconds"):
-                squares.append(detector.prepare(content))
+            squares.append(_square(detector, read, member, tally))
             places.append(place)
         except (ScoringError, MemoryError):
             raise
         except Exception as error:  # a decoder may raise anything: one file must not stop the others
             if isinstance(error.__cause__, MemoryError):
                 raise error.__cause__ from None
-            said = error.strerror if isinstance(error, OSError) and error.strerror else error
-            rows[place] |= {"error": text(str(said).removeprefix("image: ")), "error_type": type(error).__name__}
+            rows[place] |= {"error": _said(error), "error_type": type(error).__name__}
     at(NOWHERE)
     with _timed(tally, "network_seconds"):
         answers = detector.predict(squares, operating_point=operating_point)
@@ -202,6 +200,21 @@ def _row(detector: Detector, member: Member, operating_point: str) -> Row:
         "detector_version": detector.version,
         "detector_sha256": detector.sha256,
     }
+
+
+def _said(error: Exception) -> str:
+    """Return what an error says, without the names that decoders and systems put before it: the row has the path."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text(said.removeprefix("image: "))
+
+
+def _square(detector: Detector, read: Callable[[Member], bytes], member: Member, tally: Tally) -> NDArray[np.uint8]:
+    """Read and decode one member; its bytes are gone when this returns."""
+    with _timed(tally, "read_seconds"):
+        content = read(member)
+    tally.read_bytes += len(content)
+    with _timed(tally, "decode_seconds"):
+        return detector.prepare(content)
 
 
 def _identity(root: str) -> tuple[int, int] | None:

@@ -65,11 +65,21 @@ class Reader:
             raise zipfile.BadZipFile("its size or its checksum is not what the table of contents says")
         return content
 
+    def close(self) -> None:
+        """Close the zip that is open."""
+        if self._zip is not None:
+            self._zip[1].close()
+            self._zip = None
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _open(self, path: str) -> BinaryIO:
         if self._zip is None or self._zip[0] != path:
-            if self._zip is not None:
-                self._zip[1].close()
-                self._zip = None
+            self.close()
             self._zip = path, open(path, "rb")  # noqa: SIM115
         return self._zip[1]
 
