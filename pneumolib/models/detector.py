@@ -132,20 +132,44 @@ class Detector:
             >>> print(detector.predict("x-ray.jpeg"))                                 # doctest: +SKIP
             x-ray.jpeg: pneumonia, probability 0.973 (threshold 0.512, balanced)
         """
-        if operating_point not in self._manifest.operating_points:
-            raise ConfigError(
-                f"The detector has no such operating point. Allowed: {', '.join(self._manifest.operating_points)}. "
-                f"Received: {operating_point!r}"
-            )
+        self._require_point(operating_point)
         if isinstance(x, list | tuple):
             return self._predict(x, operating_point) if x else []
         return self._predict([x], operating_point)[0]
 
     def _predict(self, sources: Sequence[Source], operating_point: str) -> list[Prediction]:
         images = np.stack([self.prepare(source) for source in sources])
+        return self._answers(sources, images, self._light.look(images), operating_point)
+
+    def predict_with_features(
+        self, x: Source, *, operating_point: str = "balanced"
+    ) -> tuple[Prediction, NDArray[np.float32]]:
+        """Return the answer to one picture and the feature map behind it, float32 ``[h, w, K]``, in one look at it.
+
+        Takes and raises as `predict`; the map is that of `features`.
+        """
+        self._require_point(operating_point)
+        images = self.prepare(x)[None]
+        seen = self._light.look(images, maps=True)
+        (answer,) = self._answers([x], images, seen, operating_point)
+        return answer, seen["maps"][0]
+
+    def _require_point(self, name: str) -> None:
+        if name not in self._manifest.operating_points:
+            raise ConfigError(
+                f"The detector has no such operating point. Allowed: {', '.join(self._manifest.operating_points)}. "
+                f"Received: {name!r}"
+            )
+
+    def _answers(
+        self,
+        sources: Sequence[Source],
+        images: NDArray[np.uint8],
+        seen: Mapping[str, NDArray[np.float32]],
+        operating_point: str,
+    ) -> list[Prediction]:
         threshold = self._manifest.operating_points[operating_point].threshold
         answers = []
-        seen = self._light.look(images)
         distances = self._familiarity.distances(seen) if self._familiarity else None
         checks = check_images(images, self._manifest.reference, distances)
         for source, p, check in zip(sources, apply_temperature(seen["logits"], self.temperature), checks, strict=True):

@@ -104,7 +104,7 @@ def explain(
     Args:
         detector: as `load_detector` or `Run.detector` gives it.
         x: what `Detector.predict` takes: a path, the bytes of an image file, or an array uint8 ``[H, W]``.
-        method: ``cam`` takes as long as two predictions, ``replacement`` as hundreds; see the module for both.
+        method: ``cam`` takes as long as a prediction, ``replacement`` as hundreds; see the module for both.
         target: ``pneumonia``, or one of the detector's classes.
         normal: uint8 ``[R, S, S]``, prepared X-rays without the target, which ``replacement`` takes its places from;
             two or three that the detector itself calls normal will do.
@@ -120,10 +120,14 @@ def explain(
         >>> found = explain(load_detector("runs/first"), "x-ray.jpeg")                # doctest: +SKIP
         >>> plots.plot_heatmap(found.image, found.heat)                               # doctest: +SKIP
     """
-    image = detector.prepare(x)
-    evidence = _evidence(_Net.of(detector), image[None], method, _members(target, detector.class_names), normal)[0]
+    net, members = _Net.of(detector), _members(target, detector.class_names)
     # From the square, which is what the detector makes of any picture, so that a large file is decoded once.
-    answer = detector.predict(image, operating_point=operating_point)
+    image = detector.prepare(x)
+    answer, features = detector.predict_with_features(image, operating_point=operating_point)
+    if method == "cam":
+        evidence = _cam(net, features, image.shape, members)
+    else:
+        evidence = _evidence(net, image[None], method, members, normal)[0]
     answer = replace(answer, path=os.fspath(x) if isinstance(x, str | os.PathLike) else None)
     return Explanation(
         heat=_heat(evidence[None], FULL_HEAT[method])[0],
@@ -159,6 +163,24 @@ def heat_maps(
     """
     evidence = _evidence(_Net.of(detector), images, method, _members(target, detector.class_names), normal)
     return _heat(evidence, FULL_HEAT[method])
+
+
+def heat_of_features(detector: Detector, features: _Maps, *, target: str = "pneumonia") -> _Maps:
+    """Return the heat, float32 ``[S, S]`` in 0..1, of a picture that the detector has looked at already.
+
+    It is that of `heat_maps` with ``cam``, which needs no second look.
+
+    Args:
+        detector: as `load_detector` or `Run.detector` gives it.
+        features: float32 ``[h, w, K]``, as its `predict_with_features` gives them.
+        target: ``pneumonia``, or one of the detector's classes.
+
+    Raises:
+        ConfigError: there is no such target.
+    """
+    members = _members(target, detector.class_names)
+    evidence = _cam(_Net.of(detector), features, (detector.size, detector.size), members)
+    return np.asarray(_heat(evidence[None], FULL_HEAT["cam"])[0])
 
 
 def grad_cam(
@@ -306,15 +328,16 @@ def _evidence(
         # A look at none, so that what is no prepared image is refused in the detector's words.
         return np.empty((*net.features(images).shape[:1], *images.shape[1:]), np.float32)
     if method == "cam":
-        return np.stack([_enlarged(_activation(net, image, members), image.shape, FIRST_PLACE) for image in images])
+        return np.stack([_cam(net, net.features(image[None])[0], image.shape, members) for image in images])
     assert normal is not None
     return np.stack([_enlarged(_replacement(net, image, members, normal), image.shape) for image in images])
 
 
-def _activation(net: _Net, image: NDArray[np.uint8], members: NDArray[np.bool_]) -> _Maps:
-    features = net.features(image[None])
-    weights = _slopes(net.logits(features), members)[0]
-    return np.asarray((features[0] @ (net.kernel @ weights) + net.bias @ weights) / net.temperature, np.float32)
+def _cam(net: _Net, features: _Maps, shape: tuple[int, ...], members: NDArray[np.bool_]) -> _Maps:
+    """Return the log-odds of each place of a feature map ``[h, w, K]``, at the size of the picture."""
+    weights = _slopes(net.logits(features[None]), members)[0]
+    places = (features @ (net.kernel @ weights) + net.bias @ weights) / net.temperature
+    return _enlarged(np.asarray(places, np.float32), shape, FIRST_PLACE)
 
 
 def _replacement(net: _Net, image: NDArray[np.uint8], members: NDArray[np.bool_], normal: NDArray[np.uint8]) -> _Maps:

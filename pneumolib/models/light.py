@@ -69,8 +69,12 @@ class LightModel:
         ]
         return np.concatenate(parts)
 
-    def look(self, images: NDArray[np.uint8], batch_size: int = 32) -> dict[str, NDArray[np.float32]]:
+    def look(
+        self, images: NDArray[np.uint8], batch_size: int = 32, *, maps: bool = False
+    ) -> dict[str, NDArray[np.float32]]:
         """Return the ``logits``, the ``style`` and the ``features`` averaged over space, float32 ``[N, K]`` each.
+
+        With `maps`, also ``maps``, the features before they are averaged, float32 ``[N, h, w, K]``.
 
         Raises:
             DataError: the array is not uint8 ``[N, S, S]``.
@@ -81,7 +85,9 @@ class LightModel:
             batch = images[start : start + batch_size, ..., None].astype(np.float32)
             logits, style, features = self._session.run(["logits", "style", "features"], {"image": batch})
             parts.append({"logits": logits, "style": style, "features": features.mean((1, 2))})
-        return {name: np.concatenate([part[name] for part in parts]) for name in ("logits", "style", "features")}
+            if maps:
+                parts[-1]["maps"] = features
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _require(self, images: Any) -> None:
         allowed = f"Allowed: a uint8 array [N, {self.size}, {self.size}] of gray values 0 to 255."

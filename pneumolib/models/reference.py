@@ -13,6 +13,7 @@ A picture that passes is not vouched for: an illness or an age that the training
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -182,20 +183,26 @@ def _unfamiliar(distance: Mapping[str, float]) -> tuple[str, str] | None:
 
 def _turns(images: NDArray[np.uint8], pattern: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return by how many degrees the mean training image has to be turned to fit each image best, and how well."""
+    inside, turned = _turned_patterns(pattern.tobytes())
+    grids = _grid(images).reshape(len(images), GRID, GRID)[:, inside]
+    likeness = _unit(grids) @ turned.T
+    return np.array(TURNS)[likeness.argmax(1)], likeness.max(1)
+
+
+@functools.lru_cache(maxsize=8)  # those of the detectors in use: they would take half of the time of a check
+def _turned_patterns(pattern: bytes) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return which places lie in the circle that is compared, ``[GRID, GRID]``, and those of each turned pattern."""
     import cv2
 
     middle = (GRID - 1) / 2
     rows, columns = np.indices((GRID, GRID)) - middle
     inside = rows**2 + columns**2 <= (GRID / 2) ** 2
+    upright = np.frombuffer(pattern, np.float64).reshape(GRID, GRID)
     turned = []
     for degrees in TURNS:
         matrix = cv2.getRotationMatrix2D((middle, middle), float(degrees), 1.0)
-        turned.append(
-            cv2.warpAffine(pattern.reshape(GRID, GRID), matrix, (GRID, GRID), borderMode=cv2.BORDER_REFLECT)[inside]
-        )
-    grids = _grid(images).reshape(len(images), GRID, GRID)[:, inside]
-    likeness = _unit(grids) @ _unit(np.stack(turned)).T
-    return np.array(TURNS)[likeness.argmax(1)], likeness.max(1)
+        turned.append(cv2.warpAffine(upright, matrix, (GRID, GRID), borderMode=cv2.BORDER_REFLECT)[inside])
+    return inside, _unit(np.stack(turned))
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:

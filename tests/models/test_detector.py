@@ -154,6 +154,20 @@ def test_a_prepared_picture_is_answered_as_the_picture(detector: Detector) -> No
     assert detector.predict(prepared) == detector.predict(x_ray(4))
 
 
+def test_an_answer_comes_with_the_features_behind_it_in_one_look(
+    detector: Detector, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    run = detector._light.look
+    monkeypatch.setattr(detector._light, "look", lambda *args, **options: looks.append(1) or run(*args, **options))
+    answer, features = detector.predict_with_features(images[0])
+    assert len(looks) == 1
+    assert answer == detector.predict(images[0])
+    np.testing.assert_array_equal(features, detector.features(images[:1])[0])
+    with pytest.raises(ConfigError, match="no such operating point"):
+        detector.predict_with_features(images[0], operating_point="mine")
+
+
 def test_many_threads_get_the_answers_of_one(folder: Path, images: NDArray[np.uint8]) -> None:
     loaded = load_detector(folder, threads=1)
     assert loaded.threads == 1

@@ -21,7 +21,16 @@ from pneumolib.errors import ConfigError, DataError
 from pneumolib.evaluation.calibration import OperatingPoint, apply_temperature
 from pneumolib.evaluation.faithfulness import deletion_insertion, rank_correlation
 from pneumolib.models.detector import Detector, make_detector
-from pneumolib.models.explain import METHODS, _log_odds, _slopes, explain, grad_cam, heat_maps, randomisation_check
+from pneumolib.models.explain import (
+    METHODS,
+    _log_odds,
+    _slopes,
+    explain,
+    grad_cam,
+    heat_maps,
+    heat_of_features,
+    randomisation_check,
+)
 from pneumolib.models.reference import fit_reference
 from pneumolib.models.resnet import build_model
 
@@ -179,6 +188,15 @@ def test_many_maps_are_those_of_the_single_pictures(detector: Detector, images: 
             one = explain(detector, image, method=method, normal=images[3:5])
             np.testing.assert_allclose(one.heat, heat, atol=1e-5)
     assert heat_maps(detector, images[:0]).shape == (0, SIZE, SIZE)
+
+
+def test_the_features_of_an_answer_are_enough_for_its_heat(detector: Detector, images: NDArray[np.uint8]) -> None:
+    _, features = detector.predict_with_features(images[0])
+    for target in ("pneumonia", "viral"):
+        heat = heat_of_features(detector, features, target=target)
+        np.testing.assert_array_equal(heat, heat_maps(detector, images[:1], target=target)[0])
+    with pytest.raises(ConfigError, match="Received: 'heart'"):
+        heat_of_features(detector, features, target="heart")
 
 
 def test_what_cannot_be_explained_is_refused(detector: Detector, images: NDArray[np.uint8]) -> None:
