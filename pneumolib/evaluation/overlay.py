@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import functools
+import struct
+import zlib
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +15,7 @@ from pneumolib.errors import DataError
 # with every kind of colour vision and in print, and no colour of it is a gray.
 COLOURS = ("#57106e", "#7f1e6c", "#a82e5f", "#cc4248", "#ea632a", "#f98e09", "#fbbe23", "#f1ef75")
 OPACITY = 0.6  # of the hottest place: what the detector saw there must still be seen
+_UP = 2  # how PNG calls a row that is the difference to the one above
 
 
 def overlay(image: NDArray[np.uint8], heat: ArrayLike) -> NDArray[np.uint8]:
@@ -31,9 +34,11 @@ def overlay(image: NDArray[np.uint8], heat: ArrayLike) -> NDArray[np.uint8]:
         >>> overlay(np.full((2, 2), 100, np.uint8), [[0, 0], [0, 0]])[0, 0]
         array([100, 100, 100], dtype=uint8)
     """
-    warm = stretched(heat, image)[..., None]
-    gray = image[..., None].astype(np.float32)
-    return np.rint(gray + OPACITY * warm * (_coloured(warm[..., 0]) - gray)).astype(np.uint8)
+    import cv2
+
+    place = _levels(stretched(heat, image)).astype(np.uint16) << 8 | image
+    padded = np.take(_mixed(), place).view(np.uint8).reshape(*image.shape, 4)
+    return np.asarray(cv2.cvtColor(padded, cv2.COLOR_BGRA2BGR))
 
 
 def layer(heat: ArrayLike) -> NDArray[np.uint8]:
@@ -45,26 +50,35 @@ def layer(heat: ArrayLike) -> NDArray[np.uint8]:
         >>> layer([[0.0, 1.0]])[0, :, 3]
         array([  0, 153], dtype=uint8)
     """
-    warm = stretched(heat, np.zeros(np.shape(heat) or (1, 1), np.uint8))
-    return np.rint(np.dstack([_coloured(warm), 255 * OPACITY * warm])).astype(np.uint8)
+    return _layered()[_levels(stretched(heat, np.zeros(np.shape(heat) or (1, 1), np.uint8)))]
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """Return a PNG file of gray ``[H, W]``, RGB ``[H, W, 3]`` or RGBA ``[H, W, 4]``, all uint8, without metadata.
 
     Raises:
-        DataError: the array is none of these.
+        DataError: the array is none of these, or has no pixels.
     """
-    from PIL import Image
-
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+    shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if pixels.dtype != np.uint8 or not shaped or not pixels.size:
         raise DataError(
             f"A PNG is made of uint8 [H, W], [H, W, 3] or [H, W, 4]. Received: {pixels.dtype} {list(pixels.shape)}"
         )
-    file = io.BytesIO()
-    # The fastest level: an answer waits for it, and a gray picture gains little from more.
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    height, width = pixels.shape[:2]
+    rows = pixels.reshape(height, -1)
+    # An answer waits for it. Each row is written as its difference to the one above, and compressed at the lowest
+    # level: half of the time that Pillow and OpenCV take, which try five filters on each row, for 3 % more bytes.
+    filtered = np.full((height, rows.shape[1] + 1), _UP, np.uint8)
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    kind = {1: 0, 3: 2, 4: 6}[rows.shape[1] // width]
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.data, 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in chunks)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def stretched(heat: ArrayLike, image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -81,6 +95,27 @@ def stretched(heat: ArrayLike, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     if warm.shape == image.shape:
         return warm
     return np.asarray(cv2.resize(warm, image.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _levels(warm: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return heat as 0..255, which is as fine as the pixels are."""
+    return np.rint(warm * 255).astype(np.uint8)
+
+
+@functools.cache  # 65,536 colours: to look them up takes a fifteenth of the time of computing them for each pixel
+def _mixed() -> NDArray[np.uint32]:
+    """Return the colour of each level of heat over each gray value, the heat's first: four bytes in one number."""
+    warm = np.linspace(0, 1, 256, dtype=np.float32)[:, None, None]
+    gray = np.arange(256, dtype=np.float32)[None, :, None]
+    colours = np.rint(gray + OPACITY * warm * (_coloured(warm[..., 0]) - gray)).astype(np.uint8)
+    return np.dstack([colours, np.zeros((256, 256, 1), np.uint8)]).view(np.uint32).reshape(-1)
+
+
+@functools.cache
+def _layered() -> NDArray[np.uint8]:
+    """Return colour and opacity of each level of heat, ``[256, 4]``."""
+    warm = np.linspace(0, 1, 256, dtype=np.float32)
+    return np.rint(np.concatenate([_coloured(warm), 255 * OPACITY * warm[:, None]], axis=1)).astype(np.uint8)
 
 
 def _coloured(warm: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import colorsys
+import io
 import subprocess
 import sys
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pneumolib.errors import DataError
-from pneumolib.evaluation.overlay import overlay, stretched
+from pneumolib.evaluation.overlay import COLOURS, OPACITY, layer, overlay, png, stretched
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
 
@@ -40,6 +42,41 @@ def test_hotter_is_more_opaque_and_lighter() -> None:
     assert all(np.diff(colourful[:6]) > 0)
     lightness = pixels @ [0.2126, 0.7152, 0.0722]
     assert all(np.diff(lightness[3:]) > 0)
+
+
+def test_every_pair_of_heat_and_gray_is_mixed_to_the_nearest_gray_value() -> None:
+    heat = np.random.default_rng(1).random(IMAGE.shape)
+    mixed = overlay(IMAGE, heat).astype(float)
+    full = overlay(IMAGE, np.ones(IMAGE.shape)).astype(float)
+    colour = (full - (1 - OPACITY) * IMAGE[..., None]) / OPACITY  # of the hottest place, whatever lies below
+    assert np.ptp(colour, axis=(0, 1)).max() < 2
+    colours = np.array([[int(text[i : i + 2], 16) for i in (1, 3, 5)] for text in COLOURS], float)
+    wanted = np.stack([np.interp(heat, np.linspace(0, 1, len(colours)), colours[:, c]) for c in range(3)], axis=-1)
+    share = OPACITY * heat[..., None]
+    assert np.abs(mixed - ((1 - share) * IMAGE[..., None] + share * wanted)).max() <= 1.5
+
+
+def test_a_layer_laid_over_the_picture_is_the_overlay() -> None:
+    heat = np.random.default_rng(2).random(IMAGE.shape)
+    over = Image.fromarray(layer(heat))
+    under = Image.fromarray(IMAGE).convert("RGBA")
+    laid = np.asarray(Image.alpha_composite(under, over).convert("RGB")).astype(int)
+    assert np.abs(laid - overlay(IMAGE, heat)).max() <= 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 1), (1, 9), (40, 60), (5, 4, 3), (33, 17, 4)])
+def test_a_png_gives_back_its_pixels_and_holds_nothing_else(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
+    for given in (pixels, pixels[::-1], np.ascontiguousarray(pixels)):
+        with Image.open(io.BytesIO(png(given))) as file:
+            assert file.info == {}
+            np.testing.assert_array_equal(np.asarray(file), given)
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)])
+def test_what_is_no_picture_makes_no_png(pixels: Any) -> None:
+    with pytest.raises(DataError, match=r"uint8 \[H, W\].*Received"):
+        png(pixels)
 
 
 def test_a_small_map_is_stretched_over_the_picture() -> None:
