@@ -9,8 +9,8 @@ from typing import Any
 import pneumolib
 from pneumolib.models.detector import Detector
 from pneumolib.serving import schema
-from pneumolib.serving.lanes import Image, Options, Result
 from pneumolib.serving.settings import Settings
+from pneumolib.serving.work import Image, Options, Result
 
 
 def model_name(detector: Detector) -> schema.ModelName:
@@ -82,7 +82,7 @@ def model_info(detector: Detector, settings: Settings, self_check: float | None)
             media_types=[*schema.MEDIA_TYPES, schema.ANY_BINARY],
             max_bytes=settings.max_bytes,
             max_pixels=settings.max_pixels,
-            max_files=settings.max_files,
+            max_files=settings.n_files,
             max_batch_bytes=settings.max_batch_bytes,
         ),
         self_check=schema.SelfCheck(recorded="self_check" in card, difference=self_check),

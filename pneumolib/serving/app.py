@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
 from pneumolib.models.detector import Detector
@@ -57,7 +59,7 @@ def create_app(detector: Detector, settings: Settings | None = None) -> FastAPI:
         yield
         await asyncio.to_thread(lanes.stop)
 
-    app = FastAPI(
+    app = _Api(
         title="pneumolib",
         version=API_VERSION,
         description=_ABOUT,
@@ -65,16 +67,34 @@ def create_app(detector: Detector, settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        separate_input_output_schemas=False,
+        redirect_slashes=False,
     )
-    app.state.lanes = lanes
+    app.state.lanes, app.state.metrics = lanes, metrics
     add_answers(app, desk)
     add_operations(app, desk)
     _add_documentation(app)
     _add_problems(app, desk)
     app.router.routes.extend(page_routes(settings.embedded))
-    app.add_middleware(Guard, settings=settings, metrics=metrics)
+    addresses = frozenset(route.path for route in app.routes if isinstance(route, Route))
+    app.add_middleware(Guard, settings=settings, metrics=metrics, addresses=addresses)
     return app
+
+
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The description, without the answer that the framework would give to wrong parameters, and with the key."""
+        known = self.openapi_schema is not None
+        found = super().openapi()
+        if not known:
+            for name in ("HTTPValidationError", "ValidationError"):
+                found["components"]["schemas"].pop(name, None)
+            found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            for operation in (each for path in found["paths"].values() for each in path.values()):
+                if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                    del operation["responses"]["422"]
+                if "401" in operation["responses"]:
+                    operation["security"] = [{}, {"key": []}]
+        return found
 
 
 def _add_documentation(app: FastAPI) -> None:
@@ -110,14 +130,14 @@ def _add_problems(app: FastAPI, desk: Desk) -> None:
     async def parameter(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         name, received = ".".join(str(part) for part in first["loc"][1:]), str(first.get("input"))[:80]
-        return told(Problem("invalid_parameter", f"{name}: {first['msg']}. Received: {received!r}"), request)
+        what = "there is no such parameter" if first["type"] == "extra_forbidden" else first["msg"]
+        return told(Problem("invalid_parameter", f"{name[:80]}: {what}. Received: {received!r}"), request)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        codes = {404: "not_found", 405: "method_not_allowed", 400: "malformed_request"}
-        code = codes.get(error.status_code, "internal_error")
+        # The framework's own: the address or its method is wrong, or a file that is to be served cannot be.
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
         found = told(Problem(code, f"{request.method} {request.url.path[:200]}: {error.detail}."), request)
-        for name in ("Allow",):
-            if error.headers and name in error.headers:
-                found.headers[name] = error.headers[name]
+        if error.headers and "Allow" in error.headers:
+            found.headers["Allow"] = error.headers["Allow"]
         return found

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -15,11 +16,10 @@ import uvicorn
 from pneumolib.errors import ServerError
 from pneumolib.models.detector import Detector
 from pneumolib.serving.app import create_app
+from pneumolib.serving.connection import Connection
 from pneumolib.serving.settings import Settings
 
 START_SECONDS = 60.0
-# Connections that may be open at a time, idle ones included; more are answered 503 by uvicorn itself.
-MAX_CONNECTIONS = 2048
 
 
 class Server(uvicorn.Server):
@@ -37,11 +37,12 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=partial(Connection, settings, app.state.metrics),  # type: ignore[arg-type]
                 lifespan="on",
-                log_level="warning",
+                log_config=None,  # whose process this is decides how it logs
+                log_level="error",  # what callers do wrong is counted, not logged
                 access_log=False,
                 server_header=False,
-                limit_concurrency=MAX_CONNECTIONS,
                 timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
                 ws="none",
             )
@@ -62,8 +63,9 @@ class Server(uvicorn.Server):
             if self.started and self._lanes.ready:
                 return
             if self._lanes.failure or time.monotonic() > until:
-                self.should_exit = True
-                raise ServerError(f"The server did not start: {self._lanes.reason}.")
+                reason = self._lanes.reason
+                self.ask_to_stop()
+                raise ServerError(f"The server did not start: {reason}.")
             time.sleep(0.01)
 
     @contextlib.contextmanager
@@ -79,7 +81,11 @@ class Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def ask_to_stop(self) -> None:
+        """Take no more pictures, finish those that were taken, and end."""
+        self._lanes.draining = self.should_exit = True
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop: no more pictures are taken, and those that were are finished."""
-        self._lanes.draining = True
+        """Do as `ask_to_stop` says; a second SIGINT ends the server at once."""
         super().handle_exit(sig, frame)
+        self.ask_to_stop()

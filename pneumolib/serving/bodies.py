@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from typing import Any
@@ -18,6 +19,8 @@ from pneumolib.serving.settings import Settings
 
 _FORM = "multipart/form-data"
 _FORM_OVERHEAD = 64 * 2**10  # boundaries and headers of a form with a file
+_MAX_FIELDS = 8  # of a form; none is wanted, but the message should say so
+_LINGER_SECONDS = 2.0  # a caller who is told that nobody reads his body, and sends nothing for so long, has understood
 
 
 class _InMemory(MultiPartParser):
@@ -45,9 +48,7 @@ class Buffer:
             Problem: ``queue_full``.
         """
         if self._held + count > self._settings.max_buffered_bytes:
-            raise Problem(
-                "queue_full", "The server holds as many bodies as it has room for. Try again later.", retry_after=1
-            )
+            raise Problem("queue_full", "The server holds as many bodies as it has room for. Try again later.")
         self._held += count
         self._metrics.buffered.set(self._held)
 
@@ -73,8 +74,14 @@ class BoundedBody:
     ) -> None:
         self._receive, self._limit, self._buffer, self._seconds = receive, limit, buffer, seconds
         self._until: float | None = None
-        self._held, self._whole = 0, False
-        self.declared = headers.get(b"content-length", b"")
+        self._held = 0
+        self._declared = headers.get(b"content-length", b"0")
+        self._whole = self._declared == b"0" and b"transfer-encoding" not in headers
+
+    @property
+    def unread(self) -> bool:
+        """Whether some of it may still be on its way."""
+        return not self._whole
 
     def check_declared(self) -> None:
         """Refuse a body by the length it declares, before a byte of it is read.
@@ -82,8 +89,8 @@ class BoundedBody:
         Raises:
             Problem: ``body_too_large``.
         """
-        if self.declared.isdigit() and int(self.declared[:20]) > self._limit:
-            raise self._too_large(f"{int(self.declared[:20]):,} bytes")
+        if self._declared.isdigit() and int(self._declared[:20]) > self._limit:
+            raise self._too_large(f"{int(self._declared[:20]):,} bytes")
 
     async def __call__(self) -> Message:
         if self._whole:  # what comes now is that the caller has gone
@@ -107,6 +114,22 @@ class BoundedBody:
             self._whole = not message.get("more_body", False)
         return message
 
+    def give_up(self) -> None:
+        """Count the rest as arrived: nobody waits for it any more."""
+        self._whole = True
+
+    async def throw_away(self) -> None:
+        """Take the rest in and keep nothing of it.
+
+        A connection that is closed while its caller still sends is reset, and the caller may never see the answer.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                while self.unread:
+                    async with asyncio.timeout(_LINGER_SECONDS):
+                        message = await self._receive()
+                    self._whole = not message.get("more_body", False)
+
     def release(self) -> None:
         """Give back what was counted."""
         self._buffer.release(self._held)
@@ -118,8 +141,12 @@ class BoundedBody:
         )
 
 
-async def read_files(request: Request, max_files: int) -> list[bytes]:
+async def read_files(request: Request, max_files: int | None) -> list[bytes]:
     """Return the files of a request: those of a form, or the body itself as the only one.
+
+    Args:
+        request: whose body is bounded.
+        max_files: how many a form may hold; None where one file is expected, in a form or as the body itself.
 
     Raises:
         Problem: the type is not read, the form is malformed, or it holds too many files or none.
@@ -132,44 +159,47 @@ async def read_files(request: Request, max_files: int) -> list[bytes]:
         )
     if kind == _FORM:
         return await _read_form(request, max_files)
-    if kind and kind != ANY_BINARY and kind not in MEDIA_TYPES:
+    allowed = (_FORM,) if max_files else (*MEDIA_TYPES, ANY_BINARY, _FORM)
+    if max_files or (kind and kind not in allowed):
         hint = " (curl --data-binary sends this unless told otherwise)" if kind.endswith("urlencoded") else ""
         raise Problem(
             "unsupported_media_type",
-            f"The body's Content-Type is not read. Allowed: {', '.join((*MEDIA_TYPES, ANY_BINARY, _FORM))}. "
-            f"Received: {kind[:80]!r}{hint}.",
+            f"The body's Content-Type is not read. Allowed: {', '.join(allowed)}. Received: {kind[:80]!r}{hint}.",
         )
-    return [await _read_raw(request)]
+    return [b"".join([chunk async for chunk in request.stream()])]
 
 
-async def _read_raw(request: Request) -> bytes:
-    return b"".join([chunk async for chunk in request.stream()])
-
-
-async def _read_form(request: Request, max_files: int) -> list[bytes]:
-    parser = _InMemory(request.headers, request.stream(), max_files=max_files, max_fields=8)
+async def _read_form(request: Request, max_files: int | None) -> list[bytes]:
+    parser = _InMemory(request.headers, request.stream(), max_files=max_files or 1, max_fields=_MAX_FIELDS)
     try:
         form = await parser.parse()
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             raise _too_many(max_files) from error
-        raise Problem("malformed_request", f"The form is not well-formed: {error.message}") from error
+        raise _malformed(error.message) from error
+    except (ValueError, LookupError) as error:  # such as a charset that is none for names
+        raise _malformed("it cannot be read.") from error
     try:
         items: list[Any] = [value for _, value in form.multi_items()]
-        fields = [value for value in items if isinstance(value, str)]
-        if fields:
-            raise Problem(
-                "malformed_request",
-                "A form holds files only; options stand in the address, such as ?operating_point=balanced. "
-                f"Received: {len(fields)} other fields.",
+        files = [item for item in items if not isinstance(item, str)]
+        if len(files) < len(items):
+            raise _malformed(
+                "it holds files only; options stand in the address, such as ?operating_point=balanced. "
+                f"Received: {len(items) - len(files)} other fields."
             )
-        return [await item.read() for item in items]
+        if not files:
+            raise Problem("one_file_expected", "The form holds no file. Allowed: 1 or more. Received: 0.")
+        return [await file.read() for file in files]
     finally:
         await form.close()
 
 
-def _too_many(allowed: int) -> Problem:
-    if allowed == 1:
+def _malformed(detail: str) -> Problem:
+    return Problem("malformed_request", f"The form is not well-formed: {detail}")
+
+
+def _too_many(allowed: int | None) -> Problem:
+    if allowed is None:
         return Problem(
             "one_file_expected", "A request holds one file. Send several to /v1/predict:batch. Received: more."
         )

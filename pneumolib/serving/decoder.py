@@ -1,12 +1,8 @@
-"""The process that decodes what strangers send: it may be killed, and it may only take so much memory.
+"""Decoding out of the server's reach: `Decoder` hands files to a process that may crash, hang, or ask for everything.
 
-A decoder is the part of a server that hostile bytes reach first. Here it runs in a process of its own, started as
-``python -m pneumolib.serving.decoder`` and spoken to over its standard input and output, so that neither a crash nor a
-bomb nor an endless loop reaches the server. `Decoder` is the server's end of it.
-
-The protocol, little-endian: a request is the length of a JSON header and of the file (two uint32), then both; an
-answer is the same. The header of an answer says ``ok`` and the shapes of the arrays that follow, or kind and message
-of the error.
+A decoder is the part of a server that hostile bytes reach first. Here it runs in a process of its own (`decoding`), so
+that neither a crash nor a bomb nor an endless loop reaches the server; and what comes out of that process is not
+believed but checked.
 """
 
 from __future__ import annotations
@@ -15,23 +11,33 @@ import contextlib
 import json
 import os
 import select
-import struct
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pneumolib import errors
 from pneumolib.data.images import Limits
+from pneumolib.serving.decoding import LENGTHS, PREVIEW
 
-PREVIEW = 1024  # longest side of the picture that is shown, in pixels
-_LENGTHS = struct.Struct("<II")
-_ERRORS = ("ImageError", "ImageTooLargeError", "UnsupportedImageError", "MissingExtraError")
+START_SECONDS = 60.0
+_MAX_HEADER = 64 * 2**10
+_ERRORS: dict[str, type[errors.PneumolibError]] = {
+    kind.__name__: kind
+    for kind in (errors.ImageError, errors.ImageTooLargeError, errors.UnsupportedImageError, errors.MissingExtraError)
+}
+# The modules of this very process, from where it has them, and none from the folder that the server was started in.
+_PROGRAM = """
+import json, sys
+settings = json.loads(sys.argv[1])
+sys.path[:] = settings.pop("path")
+from pneumolib.serving.decoding import main
+main(settings)
+"""
 
 
 @dataclass(frozen=True)
@@ -47,31 +53,47 @@ class DecoderLost(Exception):
     """The process died or was killed over a file; the next file gets a new one."""
 
 
+class DecoderMissing(Exception):
+    """No process could be started; that is no file's fault."""
+
+
 class Decoder:
     """One decoding process; it is started when it is needed, and again after it was lost. Not for several threads.
 
     Args:
         size: the side of the square, in pixels.
         limits: on bytes and pixels of a file.
-        memory: bytes that decoding may take beyond what the process takes when idle; not enforced on Windows and macOS.
+        memory: bytes that decoding a file may take beyond what the process takes when idle; enforced on Linux only.
         seconds: within which a file has to be decoded.
     """
 
     def __init__(self, size: int, limits: Limits, *, memory: int, seconds: float) -> None:
-        self._settings = {"size": size, "limits": asdict(limits), "memory": memory}
-        self._seconds = seconds
+        self._settings = {"size": size, "limits": asdict(limits), "memory": memory, "seconds": seconds}
+        self._size, self._seconds = size, seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self._greeted = False
 
     def start(self) -> None:
-        """Start the process, unless it runs."""
+        """Start the process, unless it runs; it gets ready by itself.
+
+        Raises:
+            DecoderMissing: the system gives no process.
+        """
         if self._process is not None and self._process.poll() is None:
             return
         self.stop()
-        command = [sys.executable, "-m", "pneumolib.serving.decoder", json.dumps(self._settings)]
-        # What a decoding library writes to standard error may quote the file; nobody is to read that.
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
-        )
+        settings = json.dumps({**self._settings, "path": sys.path})
+        try:
+            # What a decoding library writes to standard error may quote the file; nobody is to read that.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _PROGRAM, settings],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise DecoderMissing(f"no decoding process can be started ({error.strerror})") from error
         assert self._process.stdin is not None
         # A write of more than the pipe holds would wait for the process without end.
         os.set_blocking(self._process.stdin.fileno(), False)
@@ -86,28 +108,28 @@ class Decoder:
 
         Raises:
             ImageError: the file is no image that is read; a leaf of it says more.
+            MissingExtraError: it is one that only an extra reads.
             DecoderLost: decoding took too long, too much memory, or the process died.
+            DecoderMissing: no process could be started.
         """
         self.start()
+        self._greet()
         deadline = time.monotonic() + self._seconds
         try:
-            header, body = self._ask({"picture": picture}, content, deadline)
-        except (OSError, EOFError, TimeoutError) as error:
+            self._send({"picture": picture}, content, deadline)
+            header, body = self._receive(deadline)
+            arrays = _arrays(header, body, self._size, picture)
+        except TimeoutError as error:
             self.stop()
-            late = isinstance(error, TimeoutError)
-            raise DecoderLost("took too long" if late else "needed too much memory, or broke the decoder") from error
-        if "error" in header:
-            raise getattr(errors, header["error"])(header["message"])
-        arrays, start = [], 0
-        for height, width in header["shapes"]:
-            pixels = np.frombuffer(body, np.uint8, height * width, start).reshape(height, width)
-            arrays.append(pixels)
-            start += height * width
-        return Decoded(arrays[0], arrays[1] if picture else None, header["seconds"])
+            raise DecoderLost("took too long") from error
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            self.stop()
+            raise DecoderLost("needed too much memory, or broke the decoder") from error
+        return Decoded(arrays[0], arrays[1] if picture else None, float(header["seconds"]))
 
     def stop(self) -> None:
         """End the process at once."""
-        process, self._process = self._process, None
+        process, self._process, self._greeted = self._process, None, False
         if process is None:
             return
         process.kill()
@@ -117,113 +139,63 @@ class Decoder:
                 with contextlib.suppress(OSError):
                     stream.close()
 
-    def _ask(
-        self, header: dict[str, Any], content: bytes | memoryview, deadline: float
-    ) -> tuple[dict[str, Any], bytes]:
+    def _greet(self) -> None:
+        """Wait until the process is ready, so that no file's time goes by with its start."""
+        if self._greeted:
+            return
+        try:
+            self._receive(time.monotonic() + START_SECONDS)
+        except (OSError, EOFError, ValueError) as error:
+            self.stop()
+            raise DecoderMissing("the decoding process does not start") from error
+        self._greeted = True
+
+    def _send(self, header: dict[str, Any], content: bytes | memoryview, deadline: float) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        encoded = json.dumps(header).encode()
-        to, answers = self._process.stdin.fileno(), self._process.stdout.fileno()
-        for part in (_LENGTHS.pack(len(encoded), len(content)) + encoded, content):
+        encoded, to = json.dumps(header).encode(), self._process.stdin.fileno()
+        for part in (LENGTHS.pack(len(encoded), len(content)) + encoded, content):
             rest = memoryview(part)
             while rest:
-                _wait(to, deadline, writing=True)
+                _wait(to, deadline, select.POLLOUT)
                 rest = rest[os.write(to, rest) :]
-        n_header, n_body = _LENGTHS.unpack(_read_within(answers, _LENGTHS.size, deadline))
-        answer = json.loads(_read_within(answers, n_header, deadline))
-        return answer, _read_within(answers, n_body, deadline)
+
+    def _receive(self, deadline: float) -> tuple[dict[str, Any], bytes]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        answers = self._process.stdout.fileno()
+        n_header, n_body = LENGTHS.unpack(_read(answers, LENGTHS.size, deadline))
+        if n_header > _MAX_HEADER or n_body > self._size**2 + PREVIEW**2:
+            raise ValueError("an answer of that length is none")
+        return json.loads(_read(answers, n_header, deadline)), _read(answers, n_body, deadline)
 
 
-def _wait(descriptor: int, deadline: float, *, writing: bool = False) -> None:
+def _arrays(header: dict[str, Any], body: bytes, size: int, picture: bool) -> list[NDArray[np.uint8]]:
+    """Return the arrays of an answer, or raise the error that it tells; ValueError and the like where it is neither."""
+    if "error" in header:
+        raise _ERRORS[header["error"]](str(header["message"]))
+    arrays, start = [], 0
+    for height, width in header["shapes"]:
+        arrays.append(np.frombuffer(body, np.uint8, height * width, start).reshape(height, width))
+        start += height * width
+    if len(arrays) != 1 + picture or arrays[0].shape != (size, size) or start != len(body):
+        raise ValueError("an answer of that shape is none")
+    return arrays
+
+
+def _wait(descriptor: int, deadline: float, event: int) -> None:
     poller = select.poll()
-    poller.register(descriptor, select.POLLOUT if writing else select.POLLIN)
+    poller.register(descriptor, event)
     if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
         raise TimeoutError
 
 
-def _read_within(descriptor: int, count: int, deadline: float) -> bytes:
+def _read(descriptor: int, count: int, deadline: float) -> bytes:
     parts = bytearray()
     while len(parts) < count:
-        _wait(descriptor, deadline)
+        _wait(descriptor, deadline, select.POLLIN)
         part = os.read(descriptor, min(count - len(parts), 1 << 20))
         if not part:
             raise EOFError
         parts += part
     return bytes(parts)
-
-
-def _serve(settings: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
-    """Decode file after file, until the server closes the pipe."""
-    from pneumolib.data import images
-
-    limits = Limits(**settings["limits"])
-    _warm_up(settings["size"])
-    _limit_memory(settings["memory"])
-    while True:
-        lengths = requests.read(_LENGTHS.size)
-        if len(lengths) < _LENGTHS.size:
-            return
-        n_header, n_content = _LENGTHS.unpack(lengths)
-        header = json.loads(requests.read(n_header))
-        content = requests.read(n_content)
-        began = time.perf_counter()
-        try:
-            found = [images.load_square(content, settings["size"], limits=limits)]
-            if header["picture"]:
-                found.append(_fitted(images.decode(content, at_least=PREVIEW, limits=limits)))
-            seconds = time.perf_counter() - began
-            answer: dict[str, Any] = {"shapes": [array.shape for array in found], "seconds": seconds}
-        except (errors.ImageError, errors.MissingExtraError) as error:
-            found = []
-            answer = {"error": type(error).__name__, "message": str(error)}
-        encoded, body = json.dumps(answer).encode(), b"".join(array.tobytes() for array in found)
-        answers.write(_LENGTHS.pack(len(encoded), len(body)) + encoded + body)
-        answers.flush()
-
-
-def _fitted(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture with its sides in proportion, the longer one at most `PREVIEW`."""
-    from PIL import Image
-
-    height, width = image.shape
-    if max(height, width) <= PREVIEW:
-        return image
-    scale = PREVIEW / max(height, width)
-    sides = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(image).resize(sides, Image.Resampling.BILINEAR))
-
-
-def _warm_up(size: int) -> None:
-    """Load what decoding loads lazily, before memory is limited: Pillow's plug-ins, and pydicom where it is there."""
-    import io
-
-    from PIL import Image
-
-    from pneumolib.data import images
-
-    for kind in images.FORMATS:
-        file = io.BytesIO()
-        Image.new("L", (8, 8)).save(file, kind)
-        images.load_square(file.getvalue(), size)
-
-
-def _limit_memory(budget: int) -> None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    with contextlib.suppress(OSError, ValueError):
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        limit = pages * resource.getpagesize() + budget
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-if __name__ == "__main__":
-    # The server decides when this ends: an interruption on the terminal goes to both.
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _serve(json.loads(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)

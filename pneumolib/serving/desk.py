@@ -11,10 +11,11 @@ from starlette.requests import ClientDisconnect, Request
 from pneumolib.models.detector import Detector
 from pneumolib.serving import answers, schema
 from pneumolib.serving.bodies import read_files
-from pneumolib.serving.lanes import Job, Lanes, Options, Result
+from pneumolib.serving.lanes import Job, Lanes
 from pneumolib.serving.metrics import Metrics
 from pneumolib.serving.problems import Problem
 from pneumolib.serving.settings import Settings
+from pneumolib.serving.work import Options, Result
 
 
 class Desk:
@@ -24,8 +25,14 @@ class Desk:
         self.detector, self.settings, self.metrics, self.lanes = detector, settings, metrics, lanes
         self.model = answers.model_name(detector)
 
-    async def look(self, request: Request, options: Options, max_files: int) -> list[Result | Problem]:
-        """Return what became of each file of `request`, in order."""
+    async def look(self, request: Request, options: Options, max_files: int | None = None) -> list[Result | Problem]:
+        """Return what became of each file of `request`, in order.
+
+        Args:
+            request: whose body is bounded.
+            options: what is wanted of each.
+            max_files: how many a form may hold; None where one file is expected.
+        """
         points = self.detector.operating_points
         if options.operating_point not in points:
             raise Problem(
@@ -33,12 +40,9 @@ class Desk:
                 f"operating_point: the detector has no such one. Allowed: {', '.join(points)}. "
                 f"Received: {options.operating_point!r}",
             )
-        if not self.lanes.ready:
-            # Whoever sends a body to a server that is not ready sends it in vain.
-            raise Problem("not_ready", f"The server takes no pictures: {self.lanes.reason}.", retry_after=1)
+        self.lanes.require_ready()  # whoever sends a body to a server that is not ready sends it in vain
         files = await read_files(request, max_files)
-        if not files:
-            raise Problem("one_file_expected", "The request holds no file. Allowed: 1 or more. Received: 0.")
+        request.state.received = time.monotonic()
         jobs = self.lanes.submit(files, options)
         files.clear()
         return await self._outcomes(request, jobs)
@@ -59,7 +63,7 @@ class Desk:
                     self.lanes.drop(job)
         return [_expected(outcome) for outcome in every.result()]
 
-    def answer(self, outcome: Result | Problem, options: Options, request: Request, began: float) -> schema.Answer:
+    def answer(self, outcome: Result | Problem, options: Options, request: Request) -> schema.Answer:
         """Return the answer that `outcome` is, or raise the `Problem` that it is."""
         if isinstance(outcome, Problem):
             raise outcome
@@ -68,7 +72,7 @@ class Desk:
             options,
             model=self.model,
             request_id=request.state.request_id,
-            total_seconds=time.monotonic() - began,
+            total_seconds=time.monotonic() - request.state.received,
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
 import re
 import time
 import uuid
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -20,7 +22,8 @@ from pneumolib.serving.problems import CANCELLED, CONTENT_TYPE, Problem
 from pneumolib.serving.settings import Settings
 
 _KEPT = ("/v1/", "/metrics")  # need the key where one is set
-_REQUEST_ID = re.compile(r"[\w.-]{1,64}")
+_HEALTH = "/v2/health/"
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 _log = logging.getLogger("pneumolib.serving")
 
@@ -32,10 +35,11 @@ class Guard:
         app: the API.
         settings: key and limits.
         metrics: what is counted.
+        addresses: the API's, by which requests are counted; all others are one.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
-        self._app, self._settings, self._metrics = app, settings, metrics
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, addresses: frozenset[str]) -> None:
+        self._app, self._settings, self._metrics, self._addresses = app, settings, metrics, addresses
         self._buffer = Buffer(settings, metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,11 +50,22 @@ class Guard:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-        body = BoundedBody(
-            receive, headers, self._buffer.limit_of(scope["path"]), self._buffer, self._settings.body_seconds
-        )
-        status = CANCELLED
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        path = scope["path"]
+        limit = self._buffer.limit_of(path)
+        body = BoundedBody(receive, headers, limit, self._buffer, self._settings.body_seconds)
+        status, settled = CANCELLED, False
+
+        def settle() -> None:
+            """Give back and count, before the caller has all of the answer and can ask for the counts."""
+            nonlocal settled
+            if not settled:
+                settled = True
+                body.release()
+                route = path if path in self._addresses else "other"
+                self._metrics.requests.labels(route, _method(scope), str(status)).inc()
+                self._metrics.request_seconds.labels(route).observe(time.perf_counter() - began)
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -60,26 +75,50 @@ class Guard:
                 out["X-Request-ID"] = request_id
                 out.setdefault("X-Content-Type-Options", "nosniff")
                 out.setdefault("Cache-Control", "no-store")
+                if body.unread:
+                    out["Connection"] = "close"
+            elif not message.get("more_body", False):
+                settle()
+                if body.unread:
+                    await send({**message, "more_body": True})
+                    try:
+                        await body.throw_away()
+                    finally:
+                        await send({"type": "http.response.body"})
+                    return
             await send(message)
 
+        async def tell(problem: Problem) -> None:
+            if status == CANCELLED:
+                await problem_response(problem, request_id, self._metrics)(scope, receive, sending)
+
         try:
-            self._check_key(scope["path"], headers)
+            if state.get("upgrade") and body.unread:
+                raise Problem(
+                    "malformed_request", "A body is not read where the header Upgrade asks for another protocol."
+                )
+            self._check_crowd(path, state)
+            self._check_key(path, headers)
             body.check_declared()
             await self._app(scope, body, sending)
         except Problem as problem:
-            await problem_response(problem, request_id, self._metrics)(scope, receive, sending)
+            await tell(problem)
         except ClientDisconnect:
             pass
+        except asyncio.CancelledError:  # by the server that shuts down: what was begun took too long
+            body.give_up()
+            await tell(Problem("draining", "The server shut down before the answer was made.", retry_after=5))
         except Exception:
             _log.exception("a request failed")
-            if status == CANCELLED:
-                failure = Problem("internal_error", "The server failed over the request; its log says how.")
-                await problem_response(failure, request_id, self._metrics)(scope, receive, sending)
+            await tell(Problem("internal_error", "The server failed over the request; its log says how."))
         finally:
-            body.release()
-            route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(route, _method(scope), str(status)).inc()
-            self._metrics.request_seconds.labels(route).observe(time.perf_counter() - began)
+            settle()
+
+    def _check_crowd(self, path: str, state: dict[str, Any]) -> None:
+        # How the server is can be asked even then.
+        if state.get("crowded") and not path.startswith(_HEALTH):
+            allowed = f"Allowed: {self._settings.max_connections}."
+            raise Problem("queue_full", f"Too many connections are open. {allowed} Try again later.")
 
     def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
         key = self._settings.api_key
@@ -93,11 +132,8 @@ class Guard:
 def problem_response(problem: Problem, request_id: str, metrics: Metrics) -> Response:
     """Return the answer that tells `problem`, and count it."""
     metrics.problems.labels(problem.code).inc()
-    headers = dict(problem.headers)
-    if problem.code in ("body_too_large", "body_timeout"):
-        # The rest of the body is still on its way and nobody will read it.
-        headers["Connection"] = "close"
-    return Response(json.dumps(problem.to_dict(request_id)), problem.status, headers=headers, media_type=CONTENT_TYPE)
+    content = json.dumps(problem.to_dict(request_id))
+    return Response(content, problem.status, headers=problem.headers, media_type=CONTENT_TYPE)
 
 
 def _method(scope: Scope) -> str:

@@ -1,4 +1,4 @@
-"""The way of a picture through the server: a bounded queue, and lanes that decode, ask the detector, and answer.
+"""The way of a picture through the server: a bounded queue, and lanes that take from it.
 
 A lane is a thread with a decoding process of its own; the network runs in the thread, outside Python's lock. The queue
 is bounded and first come, first served. What has waited past its deadline, or whose caller has gone, is not looked at.
@@ -13,57 +13,20 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pneumolib import errors
-from pneumolib.evaluation.overlay import layer, overlay, png
+from pneumolib.errors import PneumolibError
 from pneumolib.models.detector import Detector
-from pneumolib.models.explain import heat_maps
-from pneumolib.models.prediction import Prediction
-from pneumolib.serving.decoder import Decoder, DecoderLost
+from pneumolib.serving.decoder import Decoder, DecoderLost, DecoderMissing
 from pneumolib.serving.metrics import Metrics
 from pneumolib.serving.problems import Problem
-from pneumolib.serving.schema import HeatmapKind
 from pneumolib.serving.settings import Settings
+from pneumolib.serving.work import Options, Result, look, warm_up
 
-SELF_CHECK = 1e-4  # a probability may differ from the recorded one by so much; another machine moves it by some 1e-6
+STOP_SECONDS = 5.0  # a lane that is still at work is not waited for any longer; nobody waits for its answer
 
 _log = logging.getLogger("pneumolib.serving")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is wanted of a picture."""
-
-    operating_point: str = "balanced"
-    heatmap: HeatmapKind = "none"
-    picture: bool = False
-
-
-@dataclass(frozen=True)
-class Image:
-    """A PNG."""
-
-    data: bytes
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a lane found."""
-
-    prediction: Prediction
-    heatmap: Image | None
-    picture: Image | None
-    queue_seconds: float
-    decode_seconds: float
-    inference_seconds: float
-    heatmap_seconds: float
 
 
 @dataclass(eq=False)
@@ -100,6 +63,7 @@ class Lanes:
         self.draining = False  # is the server about to stop?
         self.failure: str | None = None  # why it will never be ready
         self.self_check: float | None = None
+        metrics.ready.set_function(lambda: self.ready)
 
     def start(self) -> None:
         """Start the lanes; each warms up and checks itself before it takes a picture."""
@@ -118,25 +82,36 @@ class Lanes:
             return None
         return self.failure or ("it is shutting down" if self.draining or self._stopped else "it is warming up")
 
+    def require_ready(self) -> None:
+        """Return if pictures are taken.
+
+        Raises:
+            Problem: ``not_ready`` or ``draining``.
+        """
+        if not self.ready:
+            code = "draining" if self.failure is None and (self.draining or self._stopped) else "not_ready"
+            raise Problem(code, f"The server takes no pictures: {self.reason}.")
+
     def submit(self, contents: list[bytes], options: Options) -> list[Job]:
         """Queue pictures, all or none, and return their jobs.
 
         Raises:
-            Problem: ``queue_full``.
+            Problem: ``queue_full`` or ``draining``.
         """
         loop = asyncio.get_running_loop()
         patience = self._settings.deadline_seconds
-        jobs = [Job(content, options, loop.create_future(), time.monotonic() + patience) for content in contents]
         with self._changed:
             if self._stopped:
-                raise Problem("draining", "The server is shutting down; it takes no more pictures.", retry_after=5)
-            if len(self._waiting) + len(jobs) > self._settings.queue:
+                raise _draining()
+            if len(self._waiting) + len(contents) > self._settings.queue:
                 raise Problem(
                     "queue_full",
-                    f"{len(self._waiting)} pictures wait. Allowed: {self._settings.queue}. Received: {len(jobs)} more. "
-                    "Try again later.",
+                    f"{len(self._waiting)} pictures wait. Allowed: {self._settings.queue}. "
+                    f"Received: {len(contents)} more. Try again later.",
                     retry_after=(len(self._waiting) + 1) * self._seconds / len(self._threads),
                 )
+            deadline = time.monotonic() + patience
+            jobs = [Job(content, options, loop.create_future(), deadline) for content in contents]
             self._waiting.extend(jobs)
             self._metrics.queue_depth.set(len(self._waiting))
             self._changed.notify(len(jobs))
@@ -149,6 +124,20 @@ class Lanes:
         """Forget a job that nobody waits for; a lane that has it already finishes it for nothing."""
         self._take_out(job)
         job.future.cancel()
+
+    def stop(self) -> None:
+        """Finish what the lanes have in hand, and end them; what still waits is answered with ``draining``."""
+        with self._changed:
+            self._stopped = True
+            left, self._waiting = list(self._waiting), deque()
+            self._metrics.queue_depth.set(0)
+            self._changed.notify_all()
+        for job in left:
+            self._give(job, _draining())
+        until = time.monotonic() + STOP_SECONDS
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _expire(self, job: Job) -> None:
         if self._take_out(job) and not job.future.done():
@@ -163,60 +152,29 @@ class Lanes:
             self._metrics.queue_depth.set(len(self._waiting))
             return True
 
-    def stop(self) -> None:
-        """Finish what the lanes have in hand, and end them; what still waits is answered with ``draining``."""
-        with self._changed:
-            self._stopped = True
-            left, self._waiting = list(self._waiting), deque()
-            self._changed.notify_all()
-        for job in left:
-            self._give(job, Problem("draining", "The server is shutting down before the picture's turn came."))
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(self._settings.decode_seconds + 5)
-
     def _work(self) -> None:
-        decoder = self._new_decoder()
+        """What a lane does; once it has warmed up, no picture ends it."""
+        s = self._settings
+        decoder = Decoder(self._detector.size, s.limits, memory=s.decode_bytes, seconds=s.decode_seconds)
         try:
-            self._warm_up(decoder)
+            try:
+                self.self_check = warm_up(self._detector, decoder)
+            except (PneumolibError, DecoderLost, DecoderMissing) as error:
+                self.failure = str(error)
+                return
+            except Exception as error:
+                _log.exception("a lane did not start")
+                self.failure = f"a lane did not start ({type(error).__name__})"
+                return
+            with self._changed:
+                self._started += 1
             while (job := self._next()) is not None:
                 began = time.monotonic()
-                try:
-                    outcome: Result | Problem = self._look(job, decoder)
-                except Problem as problem:
-                    outcome = problem
-                except Exception:
-                    _log.exception("a lane failed over a picture")
-                    outcome = Problem("internal_error", "The server failed over the picture; its log says how.")
-                job.content = None
+                self._give(job, self._outcome(job, decoder))
                 self._seconds = 0.9 * self._seconds + 0.1 * (time.monotonic() - began)
-                self._give(job, outcome)
-        except Exception as error:
-            _log.exception("a lane did not start")
-            self.failure = f"a lane failed: {error}"
+                self._renew(decoder)
         finally:
             decoder.stop()
-
-    def _new_decoder(self) -> Decoder:
-        s = self._settings
-        return Decoder(self._detector.size, s.limits, memory=s.decode_bytes, seconds=s.decode_seconds)
-
-    def _warm_up(self, decoder: Decoder) -> None:
-        """Walk the whole way with a picture whose answer is known."""
-        image = self._detector.self_check_image()
-        seen = decoder.decode(png(image)).square
-        if not np.array_equal(seen, image):
-            raise errors.ArtifactError("the decoding process does not give the pixels of a file made for this")
-        heat_maps(self._detector, seen[None])
-        self.self_check = self._detector.self_check()
-        if self.self_check is not None and self.self_check > SELF_CHECK:
-            raise errors.ArtifactError(
-                f"the detector's answer to a picture made for this differs by {self.self_check:.2g} from the one "
-                f"recorded when it was saved; {SELF_CHECK:g} is allowed"
-            )
-        with self._changed:
-            self._started += 1
-        self._metrics.ready.set(self.ready)
 
     def _next(self) -> Job | None:
         """Wait for a picture; None when the lanes are to end."""
@@ -229,45 +187,29 @@ class Lanes:
             self._metrics.queue_depth.set(len(self._waiting))
             return job
 
-    def _look(self, job: Job, decoder: Decoder) -> Result:
+    def _outcome(self, job: Job, decoder: Decoder) -> Result | Problem:
         began = time.monotonic()
         if began > job.deadline:
-            raise _too_late()
-        assert job.content is not None
-        drawn = job.options.heatmap == "overlay"
+            return _too_late()
+        content, job.content = job.content, None
+        assert content is not None
         try:
-            decoded = decoder.decode(job.content, picture=job.options.picture or drawn)
-        except DecoderLost as error:
+            result = replace(look(self._detector, decoder, content, job.options), queue_seconds=began - job.arrived)
+            self._count(result)
+            return result
+        except Problem as problem:
+            return problem
+        except Exception:
+            _log.exception("a lane failed over a picture")
+            return Problem("internal_error", "The server failed over the picture; its log says how.")
+
+    def _renew(self, decoder: Decoder) -> None:
+        """Have a process for the next picture, where the last one cost it."""
+        if decoder.pid is None:
             self._metrics.decoder_restarts.inc()
-            raise Problem("undecodable_image", f"image: decoding it {error}.") from error
-        except errors.ImageTooLargeError as error:
-            raise Problem("image_too_large", str(error)) from error
-        except (errors.UnsupportedImageError, errors.MissingExtraError) as error:
-            raise Problem("unsupported_media_type", str(error)) from error
-        except errors.ImageError as error:
-            raise Problem("undecodable_image", str(error)) from error
-        after_decode = time.monotonic()
-        prediction = self._detector.predict(decoded.square, operating_point=job.options.operating_point)
-        after_inference = time.monotonic()
-        heatmap = None
-        if job.options.heatmap != "none" and prediction.input.ok:
-            heat = heat_maps(self._detector, decoded.square[None])[0]
-            picture = decoded.picture if drawn else decoded.square
-            assert picture is not None
-            heatmap = _image(overlay(picture, heat) if drawn else layer(heat))
-        shown = _image(decoded.picture) if job.options.picture and decoded.picture is not None else None
-        after_heatmap = time.monotonic()
-        result = Result(
-            prediction=prediction,
-            heatmap=heatmap,
-            picture=shown,
-            queue_seconds=began - job.arrived,
-            decode_seconds=after_decode - began,
-            inference_seconds=after_inference - after_decode,
-            heatmap_seconds=after_heatmap - after_inference,
-        )
-        self._count(result)
-        return result
+            # One that cannot be started now is tried again with the next picture.
+            with contextlib.suppress(DecoderMissing):
+                decoder.start()
 
     def _count(self, result: Result) -> None:
         m = self._metrics
@@ -303,5 +245,5 @@ def _too_late() -> Problem:
     return Problem("deadline_passed", "The picture waited longer than its deadline; it was not looked at.")
 
 
-def _image(pixels: NDArray[np.uint8]) -> Image:
-    return Image(png(pixels), width=pixels.shape[1], height=pixels.shape[0])
+def _draining() -> Problem:
+    return Problem("draining", "The server is shutting down before the picture's turn came.", retry_after=5)

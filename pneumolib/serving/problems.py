@@ -32,6 +32,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "draining": (503, "The server is shutting down"),
     "deadline_passed": (504, "The picture waited too long"),
 }
+RETRIED = (429, 503)  # statuses that always come with the header Retry-After
 CANCELLED = 499  # counted, never sent: the caller has gone
 
 
@@ -41,10 +42,10 @@ class Problem(Exception):
     Args:
         code: one of `PROBLEMS`.
         detail: what is wrong this time, what is allowed, what came.
-        retry_after: seconds after which trying again makes sense.
+        retry_after: seconds after which trying again makes sense, for the statuses in `RETRIED`.
     """
 
-    def __init__(self, code: str, detail: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, code: str, detail: str, *, retry_after: float = 1.0) -> None:
         super().__init__(detail)
         self.code, self.detail, self.retry_after = code, detail, retry_after
         self.status, self.title = PROBLEMS[code]
@@ -64,7 +65,7 @@ class Problem(Exception):
     def headers(self) -> dict[str, str]:
         """The headers that belong to the status."""
         headers = {}
-        if self.retry_after is not None:
+        if self.status in RETRIED:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
@@ -11,37 +10,31 @@ from starlette.responses import Response
 
 from pneumolib.serving import answers, schema
 from pneumolib.serving.desk import Desk
-from pneumolib.serving.lanes import Options
-from pneumolib.serving.problems import CONTENT_TYPE, PROBLEMS, Problem
-
-OperatingPoint = Annotated[
-    str, Query(max_length=64, description="Which of the detector's operating points decides; `/v1/model` lists them")
-]
-WithHeatmap = Annotated[
-    schema.HeatmapKind,
-    Query(description="`layer`: colours with transparency, to lay over the picture; `overlay`: laid over it"),
-]
-WithPicture = Annotated[bool, Query(description="Also give the picture as the server read it")]
+from pneumolib.serving.problems import CONTENT_TYPE, PROBLEMS, RETRIED, Problem
+from pneumolib.serving.work import Options
 
 
 def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Return what OpenAPI says of the problems with these codes."""
     found: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
-        status, title = PROBLEMS[code]
+    for status, title, code in sorted((*PROBLEMS[code], code) for code in codes):
         known = found.setdefault(status, {"description": "", "content": {CONTENT_TYPE: {"schema": _PROBLEM}}})
         known["description"] = "; ".join(filter(None, (known["description"], f"{title} (`{code}`)")))
+        if status in RETRIED:
+            known["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds"}}
     return found
 
 
 _PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
 _BINARY = {"type": "string", "format": "binary"}
-_EVERYWHERE = ("malformed_request", "invalid_parameter", "unauthorized", "internal_error")
+_ANYWHERE = ("malformed_request", "body_too_large", "internal_error")
+_FOR_CALLERS = (*_ANYWHERE, "unauthorized", "queue_full")
 _OF_A_BODY = (
-    *("body_timeout", "body_too_large", "unsupported_media_type", "unsupported_encoding"),
-    *("queue_full", "not_ready", "draining"),
+    *_FOR_CALLERS,
+    *("invalid_parameter", "one_file_expected", "body_timeout", "unsupported_media_type", "unsupported_encoding"),
+    *("not_ready", "draining"),
 )
-_OF_A_PICTURE = ("one_file_expected", "image_too_large", "undecodable_image", "deadline_passed")
+_OF_A_PICTURE = (*_OF_A_BODY, "image_too_large", "undecodable_image", "deadline_passed")
 _ONE_FILE = {
     "required": True,
     "description": "The file itself, or a form that holds it",
@@ -76,19 +69,13 @@ def add_answers(app: FastAPI, desk: Desk) -> None:
         operation_id="predict",
         tags=["answers"],
         response_model=schema.Answer,
-        responses=_problems(*_EVERYWHERE, *_OF_A_BODY, *_OF_A_PICTURE),
+        responses=_problems(*_OF_A_PICTURE),
         openapi_extra={"requestBody": _ONE_FILE},
     )
-    async def predict(
-        request: Request,
-        operating_point: OperatingPoint = "balanced",
-        heatmap: WithHeatmap = "none",
-        picture: WithPicture = False,
-    ) -> Response:
-        options = Options(operating_point, heatmap, picture)
-        began = time.monotonic()
-        (outcome,) = await desk.look(request, options, 1)
-        return _json(desk.answer(outcome, options, request, began))
+    async def predict(request: Request, wish: Annotated[schema.Wish, Query()]) -> Response:
+        options = Options(**wish.model_dump())
+        (outcome,) = await desk.look(request, options)
+        return _json(desk.answer(outcome, options, request))
 
     @app.post(
         "/v1/heatmap",
@@ -98,12 +85,12 @@ def add_answers(app: FastAPI, desk: Desk) -> None:
         response_class=Response,
         responses={
             200: {"content": {"image/png": {"schema": _BINARY}}},
-            **_problems(*_EVERYWHERE, *_OF_A_BODY, *_OF_A_PICTURE, "not_a_chest_xray"),
+            **_problems(*_OF_A_PICTURE, "not_a_chest_xray"),
         },
         openapi_extra={"requestBody": _ONE_FILE},
     )
-    async def heatmap(request: Request) -> Response:
-        (outcome,) = await desk.look(request, Options(heatmap="overlay"), 1)
+    async def heatmap(request: Request, wish: Annotated[schema.Nothing, Query()]) -> Response:
+        (outcome,) = await desk.look(request, Options(heatmap="overlay"))
         if isinstance(outcome, Problem):
             raise outcome
         if outcome.heatmap is None:
@@ -116,25 +103,19 @@ def add_answers(app: FastAPI, desk: Desk) -> None:
         operation_id="predict_batch",
         tags=["answers"],
         response_model=schema.BatchAnswer,
-        responses=_problems(*_EVERYWHERE, *_OF_A_BODY, "one_file_expected", "too_many_files"),
+        responses=_problems(*_OF_A_BODY, "too_many_files"),
         openapi_extra={"requestBody": _FILES},
     )
-    async def predict_batch(
-        request: Request,
-        operating_point: OperatingPoint = "balanced",
-        heatmap: WithHeatmap = "none",
-        picture: WithPicture = False,
-    ) -> Response:
-        options = Options(operating_point, heatmap, picture)
-        began = time.monotonic()
+    async def predict_batch(request: Request, wish: Annotated[schema.Wish, Query()]) -> Response:
+        options = Options(**wish.model_dump())
         items = []
-        for index, outcome in enumerate(await desk.look(request, options, desk.settings.max_files)):
+        for index, outcome in enumerate(await desk.look(request, options, desk.settings.n_files)):
             if isinstance(outcome, Problem):
                 desk.metrics.problems.labels(outcome.code).inc()
                 problem = schema.ProblemDetails(**outcome.to_dict(request.state.request_id))
                 items.append(schema.BatchItem(index=index, answer=None, problem=problem))
             else:
-                answered = desk.answer(outcome, options, request, began)
+                answered = desk.answer(outcome, options, request)
                 items.append(schema.BatchItem(index=index, answer=answered, problem=None))
         return _json(schema.BatchAnswer(request_id=request.state.request_id, results=items))
 
@@ -144,7 +125,7 @@ def add_answers(app: FastAPI, desk: Desk) -> None:
         operation_id="model",
         tags=["answers"],
         response_model=schema.ModelInfo,
-        responses=_problems("unauthorized"),
+        responses=_problems(*_FOR_CALLERS),
     )
     async def model() -> Response:
         return _json(answers.model_info(desk.detector, desk.settings, desk.lanes.self_check))
@@ -154,9 +135,13 @@ def add_operations(app: FastAPI, desk: Desk) -> None:
     """Add the addresses for those who run the server."""
 
     @app.get(
-        "/v2/health/live", summary="Is the process there?", operation_id="live", tags=["operations"],
+        "/v2/health/live",
+        summary="Is the process there?",
+        operation_id="live",
+        tags=["operations"],
         response_model=schema.Health,
-    )  # fmt: skip
+        responses=_problems(*_ANYWHERE),
+    )
     async def live() -> Response:
         return _json(schema.Health(live=True, ready=desk.lanes.ready, reason=desk.lanes.reason))
 
@@ -166,11 +151,10 @@ def add_operations(app: FastAPI, desk: Desk) -> None:
         operation_id="ready",
         tags=["operations"],
         response_model=schema.Health,
-        responses=_problems("not_ready"),
+        responses=_problems(*_ANYWHERE, "not_ready", "draining"),
     )
     async def ready() -> Response:
-        if not desk.lanes.ready:
-            raise Problem("not_ready", f"The server takes no pictures: {desk.lanes.reason}.", retry_after=1)
+        desk.lanes.require_ready()
         return _json(schema.Health(live=True, ready=True, reason=None))
 
     @app.get(
@@ -179,7 +163,7 @@ def add_operations(app: FastAPI, desk: Desk) -> None:
         operation_id="metrics",
         tags=["operations"],
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_problems("unauthorized")},
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_problems(*_FOR_CALLERS)},
     )
     async def metrics() -> Response:
         return Response(desk.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pneumolib.serving.problems import PROBLEMS
+
 NOTICE = "Research and teaching software: no medical device, not for diagnosis."
 
 HeatmapKind = Literal["none", "layer", "overlay"]
@@ -15,6 +17,25 @@ ANY_BINARY = "application/octet-stream"
 
 class _Fixed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Wish(_Fixed):
+    """What may stand in the address of a request for an answer; nothing else may."""
+
+    operating_point: str = Field(
+        default="balanced",
+        max_length=64,
+        description="Which of the detector's operating points decides; `/v1/model` lists them",
+    )
+    heatmap: HeatmapKind = Field(
+        default="none",
+        description="`layer`: colours with transparency, to lay over the picture; `overlay`: laid over it",
+    )
+    picture: bool = Field(default=False, description="Also give the picture as the server read it")
+
+
+class Nothing(_Fixed):
+    """What may stand in an address that takes no options."""
 
 
 class ModelName(_Fixed):
@@ -105,7 +126,7 @@ class ProblemDetails(_Fixed):
     type: str
     title: str
     status: int
-    code: str
+    code: str = Field(json_schema_extra={"enum": list(PROBLEMS)})
     detail: str
     request_id: str
 

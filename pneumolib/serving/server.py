@@ -17,6 +17,7 @@ from pneumolib.serving.settings import Settings
 if TYPE_CHECKING:
     from pneumolib.serving.asgi import Server
 
+_OTHER_FILES = 256  # beside connections: pipes to decoding processes, modules, the detector
 SAFE_PILLOW = 13  # earlier ones have known holes in decoders that a server reaches (CVE-2026-112398, CVE-2026-96639)
 
 
@@ -33,6 +34,7 @@ def run(detector: Detector, settings: Settings, *, ready: Callable[[str], None] 
         MissingExtraError: the packages of the extra ``serve`` are not installed.
     """
     with _listening(settings) as listener:
+        _allow_files(2 * settings.max_connections + _OTHER_FILES)
         server = _server(detector, settings, listener)
         failures: list[ServerError] = []
 
@@ -79,7 +81,7 @@ class BackgroundServer:
 
     def stop(self) -> None:
         """Finish what was begun, and end the server; a second call does nothing."""
-        self._server.should_exit = True
+        self._server.ask_to_stop()
         self._thread.join()
         self._close.close()
 
@@ -162,6 +164,16 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         ) from error
     with listener:
         yield listener
+
+
+def _allow_files(count: int) -> None:
+    """Let the process have so many files and connections open, where the system leaves that to it."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 from pneumolib.data.images import Limits
 from pneumolib.errors import ConfigError
 
 MAX_DEFAULT_LANES = 8
+_DAY = 86_400.0
+_KEY = re.compile(r"[!-~]{16,}")
+_KEY_RULE = "16 or more printable ASCII characters without spaces"
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000  # 0 takes a free one
-    api_key: str | None = None  # callers then send "Authorization: Bearer KEY"
+    api_key: str | None = field(default=None, repr=False)  # callers then send "Authorization: Bearer KEY"
 
     # what a request may hold
     max_bytes: int = 32 * 2**20  # of one file
@@ -34,14 +38,17 @@ class Settings:
     max_files: int = 32  # of a batch
     max_batch_bytes: int = 128 * 2**20
     max_buffered_bytes: int = 512 * 2**20  # of all bodies that are being received or wait
-    body_seconds: float = 30.0  # within which a body has to arrive
+    max_connections: int = 512  # open at a time, idle ones included; health is told beyond them, up to twice as many
+    head_seconds: float = 10.0  # within which a request's line and headers have to arrive
+    body_seconds: float = 30.0  # within which its body has to arrive
+    stall_seconds: float = 30.0  # an answer of which nothing is taken for so long is given up
 
     # how long a picture may wait, and how many
     lanes: int | None = None  # pictures worked on at a time; None: one a core, at most eight
     queue: int = 64  # pictures that wait
     deadline_seconds: float = 10.0  # a picture that has waited so long is not looked at any more
     decode_seconds: float = 10.0  # within which a file has to be decoded
-    decode_bytes: int = 1536 * 2**20  # memory that decoding one file may take
+    decode_bytes: int = 1024 * 2**20  # memory that decoding one file may take; 32 million pixels need up to 0.8 GiB
 
     drain_seconds: float = 20.0  # within which what was begun is finished when the server is asked to stop
     embedded: bool = False  # may the page stand in a frame of another site, as a notebook shows it?
@@ -49,17 +56,17 @@ class Settings:
     def __post_init__(self) -> None:
         _check(bool(self.host), "host", "a name or an address", self.host)
         _check(0 <= self.port <= 65535, "port", "0 to 65535", self.port)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_seconds"):
-                _check(value > 0, field.name, "more than 0 seconds", value)
-            elif field.name.startswith("max_") or field.name in ("queue", "decode_bytes"):
-                _check(value >= 1, field.name, "1 or more", value)
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if each.name.endswith("_seconds"):
+                _check(0 < value <= _DAY, each.name, "more than 0 seconds, and no more than a day", value)
+            elif each.name.startswith("max_") or each.name in ("queue", "decode_bytes"):
+                _check(value >= 1, each.name, "1 or more", value)
         _check(self.lanes is None or self.lanes >= 1, "lanes", "None, or 1 or more", self.lanes)
-        good_key = self.api_key is None or (len(self.api_key) >= 16 and self.api_key.isascii())
         # The key itself has no place in a message.
-        _check(good_key and " " not in (self.api_key or ""), "api_key", "16 or more ASCII characters", "another")
-        _check(self.max_buffered_bytes >= self.max_bytes, "max_buffered_bytes", "max_bytes or more", "less")
+        _check(self.api_key is None or _KEY.fullmatch(self.api_key), "api_key", _KEY_RULE, "another")
+        largest = max(self.max_bytes, self.max_batch_bytes)
+        _check(self.max_buffered_bytes >= largest, "max_buffered_bytes", f"{largest} or more", self.max_buffered_bytes)
 
     @property
     def is_local(self) -> bool:
@@ -79,6 +86,11 @@ class Settings:
         )
 
     @property
+    def n_files(self) -> int:
+        """How many files a batch may hold: no more than may wait."""
+        return min(self.max_files, self.queue)
+
+    @property
     def limits(self) -> Limits:
         """The limits of one file, as `pneumolib.data.images` takes them."""
         return Limits(max_bytes=self.max_bytes, max_pixels=self.max_pixels)
@@ -87,6 +99,6 @@ class Settings:
 _HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 
 
-def _check(holds: bool, field: str, allowed: str, received: object) -> None:
+def _check(holds: object, field: str, allowed: str, received: object) -> None:
     if not holds:
         raise ConfigError(f"{field} must be {allowed}. Received: {received!r}")
