@@ -6,16 +6,14 @@ into the gray values is still there.
 
 from __future__ import annotations
 
-import io
 import os
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
 import pneumolib
-from pneumolib.evaluation.overlay import overlay
+from pneumolib.evaluation.overlay import overlay, png
 
 LONGEST = 1024  # pixels of the longer side; the heat itself has a few places a side
 _SOFTWARE = "pneumolib "  # begins the text by which a heat map is known again
@@ -37,21 +35,17 @@ def heat_png(picture: NDArray[np.uint8], heat: ArrayLike, *, description: str, w
         DataError: as `overlay`.
 
     Examples:
+        >>> import io
         >>> file = heat_png(np.zeros((30, 40), np.uint8), [[0, 1]], description="a test")
         >>> Image.open(io.BytesIO(file)).size
         (40, 30)
     """
-    pixels = Image.fromarray(overlay(_smaller(picture), heat))
-    text = PngInfo()
-    text.add_text("Software", _SOFTWARE + pneumolib.__version__)
-    text.add_text("Description", description)
+    pixels = overlay(_smaller(picture), heat)
+    text = {"Software": _SOFTWARE + pneumolib.__version__, "Description": description}
     if warning:
-        text.add_text("Title", warning)
         pixels = _with_band(pixels, warning)
-    file = io.BytesIO()
-    # The fastest level takes a quarter of the time of the default for a quarter more bytes.
-    pixels.save(file, "PNG", pnginfo=text, compress_level=1)
-    return file.getvalue()
+        text["Title"] = warning
+    return png(pixels, text)
 
 
 def is_heat_png(path: str | os.PathLike[str]) -> bool:
@@ -71,8 +65,9 @@ def _smaller(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _with_band(picture: Image.Image, words: str) -> Image.Image:
+def _with_band(pixels: NDArray[np.uint8], words: str) -> NDArray[np.uint8]:
     """Return the picture below a band with `words`, which no picture is too narrow for."""
+    picture = Image.fromarray(pixels)
     size = min(max(picture.width // 36, 12), 28)
     font = ImageFont.load_default(size)
     band = 2 * size
@@ -82,4 +77,4 @@ def _with_band(picture: Image.Image, words: str) -> Image.Image:
     draw = ImageDraw.Draw(whole)
     draw.rectangle((0, 0, wide, band - 1), fill=_BAND)
     draw.text((wide / 2, band / 2), words, fill=_LETTERS, font=font, anchor="mm")
-    return whole
+    return np.asarray(whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import struct
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,8 +54,12 @@ def layer(heat: ArrayLike) -> NDArray[np.uint8]:
     return _layered()[_levels(stretched(heat, np.zeros(np.shape(heat) or (1, 1), np.uint8)))]
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return a PNG file of gray ``[H, W]``, RGB ``[H, W, 3]`` or RGBA ``[H, W, 4]``, all uint8, without metadata.
+def png(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> bytes:
+    """Return a PNG file of gray ``[H, W]``, RGB ``[H, W, 3]`` or RGBA ``[H, W, 4]``, all uint8.
+
+    Args:
+        pixels: the picture.
+        text: the file's only metadata, by keywords of the PNG standard such as ``Title``; None for none at all.
 
     Raises:
         DataError: the array is none of these, or has no pixels.
@@ -73,8 +78,18 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     kind = {1: 0, 3: 2, 4: 6}[rows.shape[1] // width]
     header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.data, 1)), (b"IEND", b""))
+    words = [_text(keyword, value) for keyword, value in (text or {}).items()]
+    chunks = ((b"IHDR", header), *words, (b"IDAT", zlib.compress(filtered.data, 1)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in chunks)
+
+
+def _text(keyword: str, value: str) -> tuple[bytes, bytes]:
+    name = keyword.encode("latin-1")
+    try:
+        return b"tEXt", name + b"\0" + value.encode("latin-1")
+    except UnicodeEncodeError:
+        # Not compressed, of no language in particular, the keyword not translated.
+        return b"iTXt", name + b"\0\0\0\0\0" + value.encode()
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -39,6 +39,12 @@ def test_it_holds_the_overlay_and_says_what_it_is() -> None:
     assert file.info == {"Software": f"pneumolib {pneumolib.__version__}", "Description": "heat of a test, größer"}
 
 
+def test_words_of_any_script_are_kept() -> None:
+    file = opened(heat_png(PICTURE, HEAT, description="тепловая карта", warning="PHANTOM \u2620"))
+    assert file.info["Description"] == "тепловая карта"
+    assert file.info["Title"] == "PHANTOM \u2620"
+
+
 def test_it_has_no_other_parts_and_is_the_same_each_time() -> None:
     content = heat_png(PICTURE, HEAT, description="d", warning="PHANTOM")
     assert {kind for kind, _ in chunks(content)} == {b"IHDR", b"tEXt", b"IDAT", b"IEND"}
