@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pneumolib import errors
 from pneumolib.evaluation.overlay import layer, overlay, png
 from pneumolib.models.detector import Detector
-from pneumolib.models.explain import heat_maps
+from pneumolib.models.explain import heat_of_features
 from pneumolib.models.prediction import Prediction
 from pneumolib.serving.decoder import Decoded, Decoder, DecoderLost, DecoderMissing
 from pneumolib.serving.problems import Problem
@@ -61,11 +61,11 @@ def look(detector: Detector, decoder: Decoder, content: bytes, options: Options)
     began = time.monotonic()
     decoded = _decoded(decoder, content, picture=options.picture or drawn)
     after_decode = time.monotonic()
-    prediction = detector.predict(decoded.square, operating_point=options.operating_point)
+    prediction, features = detector.predict_with_features(decoded.square, operating_point=options.operating_point)
     after_inference = time.monotonic()
     heatmap = None
     if options.heatmap != "none" and prediction.input.ok:
-        heat = heat_maps(detector, decoded.square[None])[0]
+        heat = heat_of_features(detector, features)
         picture = decoded.picture if drawn else decoded.square
         assert picture is not None
         heatmap = _image(overlay(picture, heat) if drawn else layer(heat))
@@ -95,7 +95,8 @@ def warm_up(detector: Detector, decoder: Decoder) -> float | None:
     seen = decoder.decode(png(image)).square
     if not np.array_equal(seen, image):
         raise errors.ArtifactError("the decoding process does not give the pixels of a file made for this")
-    heat_maps(detector, seen[None])
+    _, features = detector.predict_with_features(seen)
+    overlay(seen, heat_of_features(detector, features))
     difference = detector.self_check()
     if difference is not None and not difference <= SELF_CHECK:
         raise errors.ArtifactError(
