@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,8 @@ from pneumolib.models.light import available_cores
 from pneumolib.models.prediction import Prediction
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from pneumolib.models.heat_files import HeatFolder
 
 MAX_WORKERS = 8  # each may hold a picture of 64 million pixels
@@ -105,6 +106,8 @@ def _in_order(one: Callable[[int], Answer], count: int, workers: int) -> Generat
     if workers <= 1:
         yield from map(one, range(count))
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     begun: deque[Future[Answer]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
