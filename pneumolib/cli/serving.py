@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 
 from pneumolib.cli.parts import DETECTOR_HELP, Commands, add_command, detector_folder
@@ -34,6 +33,8 @@ def add(commands: Commands) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    import logging
+
     from pneumolib.models.detector import load_detector
     from pneumolib.serving.server import old_pillow, run
     from pneumolib.serving.settings import Settings
