@@ -118,14 +118,16 @@ class Decoder:
         try:
             self._send({"picture": picture}, content, deadline)
             header, body = self._receive(deadline)
-            arrays = _arrays(header, body, self._size, picture)
+            outcome = _outcome(header, body, self._size, picture)
         except TimeoutError as error:
             self.stop()
             raise DecoderLost("took too long") from error
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             self.stop()
             raise DecoderLost("needed too much memory, or broke the decoder") from error
-        return Decoded(arrays[0], arrays[1] if picture else None, float(header["seconds"]))
+        if isinstance(outcome, errors.PneumolibError):
+            raise outcome
+        return outcome
 
     def stop(self) -> None:
         """End the process at once."""
@@ -170,17 +172,17 @@ class Decoder:
         return json.loads(_read(answers, n_header, deadline)), _read(answers, n_body, deadline)
 
 
-def _arrays(header: dict[str, Any], body: bytes, size: int, picture: bool) -> list[NDArray[np.uint8]]:
-    """Return the arrays of an answer, or raise the error that it tells; ValueError and the like where it is neither."""
+def _outcome(header: dict[str, Any], body: bytes, size: int, picture: bool) -> Decoded | errors.PneumolibError:
+    """Return what an answer says; ValueError, KeyError or TypeError where it says nothing that it may."""
     if "error" in header:
-        raise _ERRORS[header["error"]](str(header["message"]))
+        return _ERRORS[header["error"]](str(header["message"]))
     arrays, start = [], 0
     for height, width in header["shapes"]:
         arrays.append(np.frombuffer(body, np.uint8, height * width, start).reshape(height, width))
         start += height * width
     if len(arrays) != 1 + picture or arrays[0].shape != (size, size) or start != len(body):
         raise ValueError("an answer of that shape is none")
-    return arrays
+    return Decoded(arrays[0], arrays[1] if picture else None, float(header["seconds"]))
 
 
 def _wait(descriptor: int, deadline: float, event: int) -> None:
