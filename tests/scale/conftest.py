@@ -14,13 +14,13 @@ from pneumolib.models.detector import Detector, load_detector
 
 # Read by Python when a worker starts: content that begins with one of these words does to its reader what it says.
 HOOKS = """
-import os, signal, sys, time
+import faulthandler, os, signal, sys, time
 
 if "pneumolib.scale.worker" in " ".join(sys.orig_argv) or "default_worker.py" in " ".join(sys.orig_argv):
     from pneumolib.models.detector import Detector
     from pneumolib.scale import core
 
-    core.HANGS, prepare = 1, Detector.prepare
+    core.Worker.__init__.__defaults__, prepare = (1,), Detector.prepare
 
     def hooked(self, source):
         word, _, rest = bytes(source[:200]).partition(b" ")
@@ -34,6 +34,7 @@ if "pneumolib.scale.worker" in " ".join(sys.orig_argv) or "default_worker.py" in
         if word == b"MEMORY":
             raise MemoryError
         if word == b"WAIT":
+            faulthandler.cancel_dump_traceback_later()
             while not os.path.exists(flag):
                 time.sleep(0.05)
         return prepare(self, source)
