@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumolib.errors import PneumolibError
+from pneumolib.errors import MissingExtraError, PneumolibError
 from pneumolib.models.detector import Detector, load_detector
 from pneumolib.scale.attempts import MAX_DEATHS, NOWHERE, Attempts
 from pneumolib.scale.inputs import Member, text
@@ -57,7 +57,8 @@ def score_batch(
 
     Raises:
         MemoryError: there was no room for an image.
-        ScoringError: whatever `read` raises of it.
+        MissingExtraError: an image is of a format whose reader is not installed, which is no fault of the file.
+        ScoringError: `read` raises it.
 
     Examples:
         >>> rows = score_batch(load_detector(threads=1), [Member("notes.png", 5)], lambda member: b"notes")
@@ -72,14 +73,14 @@ def score_batch(
         try:
             squares.append(_square(detector, read, member, tally))
             places.append(place)
-        except (ScoringError, MemoryError):
+        except (ScoringError, MissingExtraError, MemoryError):
             raise
         except Exception as error:  # a decoder may raise anything: one file must not stop the others
             if isinstance(error.__cause__, MemoryError):
                 raise error.__cause__ from None
             rows[place] |= {"error": _said(error), "error_type": type(error).__name__}
     at(NOWHERE)
-    with _timed(tally, "network_seconds"):
+    with _timed(tally, "network_seconds", time.thread_time):
         answers = detector.predict(squares, operating_point=operating_point)
     for place, answer in zip(places, answers, strict=True):
         rows[place] |= {
@@ -213,7 +214,7 @@ def _square(detector: Detector, read: Callable[[Member], bytes], member: Member,
     with _timed(tally, "read_seconds"):
         content = read(member)
     tally.read_bytes += len(content)
-    with _timed(tally, "decode_seconds"):
+    with _timed(tally, "decode_seconds", time.thread_time):
         return detector.prepare(content)
 
 
@@ -226,10 +227,10 @@ def _identity(root: str) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _timed(tally: Tally, name: str) -> Iterator[None]:
+def _timed(tally: Tally, name: str, clock: Callable[[], float] = time.perf_counter) -> Iterator[None]:
     """Add the seconds of the block to a field of the tally."""
-    began = time.perf_counter()
+    began = clock()
     try:
         yield
     finally:
-        setattr(tally, name, getattr(tally, name) + time.perf_counter() - began)
+        setattr(tally, name, getattr(tally, name) + clock() - began)

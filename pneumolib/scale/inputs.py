@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pneumolib.data.sources import PHANTOM_MARKER, SUFFIXES
+from pneumolib.data.pictures import DICOM_SUFFIXES, SUFFIXES
+from pneumolib.data.sources import PHANTOM_MARKER
 from pneumolib.errors import DataError, DataNotFoundError
 
-DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 # Pictures that are not read: they are listed, so that the scores say so.
 FOREIGN_SUFFIXES = (".jpe", ".jfif", ".gif", ".jp2", ".j2k", ".heic", ".avif", ".pgm", ".ppm", ".psd")
 COLUMNS = ("path", "file", "filename")  # of a CSV file, the first that it has

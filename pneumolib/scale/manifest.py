@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pneumolib
-from pneumolib.data.sources import SUFFIXES
+from pneumolib.data.pictures import DICOM_SUFFIXES, SUFFIXES
 from pneumolib.errors import ArtifactError, ConfigError, DataError
 from pneumolib.models.detector import Detector
 from pneumolib.scale.attempts import forget_accidents
-from pneumolib.scale.inputs import DICOM_SUFFIXES, Input, Member, text
+from pneumolib.scale.inputs import Input, Member, text
 from pneumolib.scale.parts import TEMPORARY, part_path, replacing
 
 FORMAT = 1

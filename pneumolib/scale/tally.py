@@ -11,7 +11,10 @@ COUNTS = ("images", "pneumonia", "normal", "refused", "errors")
 
 @dataclass
 class Tally:
-    """Numbers of images by what became of them, and the seconds of one core that their steps took."""
+    """Numbers of images by what became of them, and the seconds that their steps took in one worker.
+
+    Reading and writing are timed by the clock, because they wait; what computes is timed by the core that it kept busy.
+    """
 
     images: int = 0  # all of them: the sum of the four below
     pneumonia: int = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pneumolib.errors import DataError, ImageTooLargeError
+from pneumolib.errors import DataError, ImageTooLargeError, MissingExtraError
 from pneumolib.models.detector import Detector
 from pneumolib.scale import core
 from pneumolib.scale.attempts import MAX_DEATHS
@@ -83,6 +83,17 @@ def test_want_of_memory_is_no_fault_of_the_file(
 
     monkeypatch.setattr("PIL.Image.Image.resize", full)
     with pytest.raises(MemoryError):
+        score_batch(detector, members(1), lambda member: pictures[0])
+
+
+def test_a_reader_that_is_not_installed_is_no_fault_of_the_file(
+    detector: Detector, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: object) -> None:
+        raise MissingExtraError("Install the extra: pip install 'pneumolib[dicom]'")
+
+    monkeypatch.setattr(Detector, "prepare", lacking)
+    with pytest.raises(MissingExtraError, match="dicom"):
         score_batch(detector, members(1), lambda member: pictures[0])
 
 
