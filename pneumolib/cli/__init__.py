@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pneumolib import __version__
-from pneumolib.cli import data, models, predict, score, series, serving
+from pneumolib.cli import data, export, models, predict, score, series, serving
 from pneumolib.errors import PneumolibError
 
-GROUPS = (data, models, predict, score, serving, series)  # in the order of ``pneumolib --help``
+GROUPS = (data, models, predict, score, serving, export, series)  # in the order of ``pneumolib --help``
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,272 @@
+"""What does a detector cost in each format and precision that `pneumolib export` offers, and what does int8 change?
+
+    PNEUMOLIB_DATA=chest_xray.zip python benchmarks/export.py
+
+The detector that ships is exported in every way, int8 with training images. Each export answers the validation images,
+random and shifted ones; no test image is looked at. Then each runs in fresh processes, in turn, so that other work on
+the machine hits all alike: time from an empty process to an open network and to the first answer, memory, and latency
+for one image and for eight, on one thread and on two. Ratios are taken within a round. Beside the exports stand
+`model.predict` of Keras, pneumolib itself (which asks ONNX Runtime for features and style, too), and OpenVINO left to
+choose its number format. Ten minutes on two busy cores; the script writes benchmarks/results/export.json.
+
+The detector answers through ONNX Runtime because of what is measured here and of what is not: one session takes any
+batch size and any number of threads that call at once, where a LiteRT interpreter must be resized and belongs to one
+thread; its wheels are there for every platform with Python 3.11 to 3.13; its graph is written by 200 lines of our own,
+without TensorFlow; and it is installed in a fraction of TensorFlow's space.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results" / "export.json"
+ROUNDS, CALLS, BATCHES, THREADS = 5, 30, (1, 8), (1, 2)
+REPRESENTATIVE = 250
+BASE = "onnx float32"
+PACKAGES = ("onnxruntime", "ai-edge-litert", "openvino", "tensorflow")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="a folder or a zip; left out: PNEUMOLIB_DATA, then kagglehub")
+    parser.add_argument("--json", type=Path, default=RESULTS)
+    parser.add_argument("--worker", nargs=4, metavar=("KIND", "FOLDER", "THREADS", "IMAGES"), help=argparse.SUPPRESS)
+    parser.add_argument("--answers", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        kind, folder, threads, images = arguments.worker
+        print(json.dumps(work(kind, Path(folder), int(threads), Path(images), arguments.answers)))
+        return
+
+    from pneumolib import load_dataset, load_detector, runtime, split_by_patient
+    from pneumolib.data.splits import shifted_images
+
+    detector, data = load_detector(), load_dataset(arguments.data)
+    split = split_by_patient(data.train, seed=detector.card["split_seed"])
+    chosen = np.linspace(0, len(split.train) - 1, REPRESENTATIVE).astype(int)
+    representative = split.train.take(chosen).images(detector.size)
+    parts = {
+        "val": (split.val.images(detector.size), split.val.is_pneumonia),
+        "shifted": (shifted_images(split.shifted, detector.size, seed=split.seed), split.shifted.is_pneumonia),
+    }
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        images = folder / "images.npy"
+        np.save(images, np.concatenate([pixels for pixels, _ in parts.values()]))
+        rows = export_all(detector, folder, np.array(representative))
+        compare(rows, images, {name: truth for name, (_, truth) in parts.items()}, detector.threshold)
+        measure(rows, images)
+    result = {
+        "detector": detector.name,
+        "sha256": detector.sha256,
+        "data": data.train.origin,
+        "images": {name: len(truth) for name, (_, truth) in parts.items()},
+        "representative": len(representative),
+        "machine": {
+            "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 1),
+            "python": platform.python_version(),
+            "format": runtime.best_precision(),
+        },
+        "packages": {name: package(name) for name in PACKAGES},
+        "rows": [{key: value for key, value in row.items() if key != "folder"} for row in rows.values()],
+    }
+    arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"written: {arguments.json}")
+
+
+def export_all(detector: Any, folder: Path, representative: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Export the detector in every way into `folder`; return a row for each, and for what they are compared with."""
+    from pneumolib.models.export import PRECISIONS, export
+
+    rows: dict[str, dict[str, Any]] = {
+        "keras": {"name": "keras", "kind": "keras", "folder": folder},
+        "pneumolib": {"name": "pneumolib", "kind": "pneumolib", "folder": folder},
+    }
+    for format, precisions in PRECISIONS.items():
+        for precision in precisions:
+            name = f"{format} {precision}"
+            begin = time.perf_counter()
+            result = export(
+                detector,
+                folder / name,
+                format=format,
+                precision=precision,
+                representative=representative if precision == "int8" else None,
+            )
+            print(result, flush=True)
+            rows[name] = {
+                "name": name,
+                "kind": format,
+                "format": format,
+                "precision": precision,
+                "bytes": result.n_bytes,
+                "bound": result.bound,
+                "max_difference_on_export": result.max_difference,
+                "export_s": round(time.perf_counter() - begin, 1),
+                "folder": folder / name,
+            }
+    rows["openvino default"] = {
+        "name": "openvino default",
+        "kind": "openvino_default",
+        "folder": folder / "openvino float32",
+    }
+    return rows
+
+
+def compare(rows: dict[str, dict[str, Any]], images: Path, truths: dict[str, np.ndarray], threshold: float) -> None:
+    """Add to each row how its probabilities of pneumonia differ from Keras's on the images, and what that changes."""
+    from pneumolib.evaluation.metrics import auc
+
+    answers = {}
+    for name, row in rows.items():
+        place = images.with_name("answers.npy")
+        start(row, 1, images, "--answers", str(place))
+        answers[name] = 1 - np.load(place)[:, 0].astype(np.float64)
+    for name, row in rows.items():
+        row["parts"], first = {}, 0
+        for part, truth in truths.items():
+            own, keras = (answers[n][first : first + len(truth)] for n in (name, "keras"))
+            first += len(truth)
+            row["parts"][part] = {
+                "max_difference": float(np.abs(own - keras).max()),
+                "mean_difference": float(np.abs(own - keras).mean()),
+                "auc": auc(truth, own),
+                "auc_change": auc(truth, own) - auc(truth, keras),
+                "decisions_changed": int(((own >= threshold) != (keras >= threshold)).sum()),
+                "sensitivity": float((own >= threshold)[truth].mean()),
+                "specificity": float((own < threshold)[~truth].mean()),
+            }
+        print(name, row["parts"], flush=True)
+
+
+def measure(rows: dict[str, dict[str, Any]], images: Path) -> None:
+    """Add to each row the medians of what its processes measured, and the ratios to `BASE` within each round."""
+    found: dict[str, dict[int, list[dict[str, Any]]]] = {name: {n: [] for n in THREADS} for name in rows}
+    for threads in THREADS:
+        for _ in range(ROUNDS):
+            for name, row in rows.items():
+                found[name][threads].append(start(row, threads, images))
+    for name, row in rows.items():
+        for threads in THREADS:
+            for batch in BATCHES:
+                key = f"ms_batch{batch}_threads{threads}"
+                rounds = [run[f"ms_batch{batch}"] for run in found[name][threads]]
+                bases = [run[f"ms_batch{batch}"] for run in found[BASE][threads]]
+                row[key] = round(statistics.median(rounds), 2)
+                row[f"{key}_over_base"] = round(statistics.median(a / b for a, b in zip(rounds, bases, strict=True)), 2)
+        for key in ("import_s", "open_s", "first_answer_s", "peak_rss_mib"):
+            values = [run[key] for run in found[name][1] if run[key] is not None]
+            row[key] = round(statistics.median(values), 3) if values else None
+        print(name, {k: v for k, v in row.items() if k.startswith("ms_") or k.endswith(("_s", "_mib"))}, flush=True)
+
+
+def start(row: dict[str, Any], threads: int, images: Path, *more: str) -> dict[str, Any]:
+    """Return what a fresh process measures."""
+    worker = [sys.executable, __file__, "--worker", row["kind"], str(row["folder"]), str(threads), str(images), *more]
+    done = subprocess.run(worker, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{row['name']}: {done.stderr}")
+    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return facts
+
+
+def work(kind: str, folder: Path, threads: int, images: Path, answers: Path | None) -> dict[str, Any]:
+    """Open the network of `kind` in this process and time it; with `answers`, only write what it says of all images."""
+    pixels = np.load(images, mmap_mode="r")
+    begin = time.perf_counter()
+    prepare(kind, threads)
+    import_s = time.perf_counter() - begin
+    answer = opened(kind, folder, threads)
+    open_s = time.perf_counter() - begin
+    if answers is not None:
+        batches = [pixels[i : i + 16, ..., None].astype(np.float32) for i in range(0, len(pixels), 16)]
+        np.save(answers, np.concatenate([answer(batch) for batch in batches]))
+        return {}
+    x = np.array(pixels[: max(BATCHES), ..., None], np.float32)
+    answer(x[:1])
+    facts: dict[str, Any] = {
+        "import_s": import_s,
+        "open_s": open_s,
+        "first_answer_s": time.perf_counter() - begin,
+    }
+    for batch in BATCHES:
+        answer(x[:batch])
+        times = []
+        for _ in range(CALLS // batch + 5):
+            t = time.perf_counter()
+            answer(x[:batch])
+            times.append((time.perf_counter() - t) * 1e3)
+        facts[f"ms_batch{batch}"] = statistics.median(times)
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    peak = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
+    return {**facts, "peak_rss_mib": peak[0] if peak else None}
+
+
+def prepare(kind: str, threads: int) -> None:
+    """Import the package behind `kind`, TensorFlow with so many threads."""
+    from pneumolib import runtime
+    from pneumolib.models.export_graphs import import_openvino
+
+    if kind in ("keras", "saved_model"):
+        setting = runtime.tensorflow().config.threading
+        setting.set_intra_op_parallelism_threads(threads)
+        setting.set_inter_op_parallelism_threads(1)
+    elif kind == "litert":
+        import ai_edge_litert.interpreter  # noqa: F401
+    elif kind.startswith("openvino"):
+        import_openvino()
+    else:
+        import onnxruntime  # noqa: F401
+
+
+def opened(kind: str, folder: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from float32 ``[N, S, S, 1]`` to calibrated probabilities ``[N, C]``."""
+    from pneumolib import load_detector
+    from pneumolib.evaluation.calibration import apply_temperature
+    from pneumolib.models.export_graphs import import_openvino
+    from pneumolib.models.export_runs import PLACES, open_export
+    from pneumolib.models.light import LightModel
+
+    if kind == "keras":
+        detector = load_detector()
+        model = detector.keras_model()
+        from pneumolib.runtime import keras
+
+        head = keras().Model(model.input, model.get_layer("logits").output)
+        return lambda x: apply_temperature(head.predict(x, verbose=0), detector.temperature)
+    if kind == "pneumolib":
+        detector = load_detector(threads=threads)
+        light: LightModel = detector._light
+        return lambda x: apply_temperature(light.look(x[..., 0].astype(np.uint8))["logits"], detector.temperature)
+    if kind == "openvino_default":
+        options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        compiled = import_openvino().Core().compile_model(str(folder / PLACES["openvino"]), "CPU", options)
+        return lambda x: np.array(compiled([x])[0])
+    return open_export(folder, kind, threads)
+
+
+def package(name: str) -> dict[str, Any]:
+    """Return version and size on disk of an installed package."""
+    found = importlib.metadata.distribution(name)
+    paths = [Path(str(found.locate_file(file))) for file in found.files or []]
+    return {"version": found.version, "mib": round(sum(p.stat().st_size for p in paths if p.is_file()) / 2**20)}
+
+
+if __name__ == "__main__":
+    main()
