@@ -2,8 +2,8 @@
 
     python tools/colab_check.py pip-freeze.txt
 
-The file lists Colab's packages as `name==version` lines. With them as constraints, the project, its training extra and
-requirements-colab.txt are resolved together; what the solution adds must be what requirements-colab.txt installs, and
+The file lists Colab's packages as `name==version` lines. With them as constraints, the project, its extras for training
+and serving (but for the newest Pillow: Colab keeps its own) and requirements-colab.txt are resolved together; what the solution adds must be what requirements-colab.txt installs, and
 what the project relies on there must be what the list says.
 """
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from project import COLAB_REQUIREMENTS, ROOT, colab_lacks, colab_pins, normal
+from project import COLAB_REQUIREMENTS, ROOT, colab_lacks, colab_pins, normal, pyproject
 
 COLAB_PYTHON = "3.13"
 
@@ -28,8 +28,10 @@ def resolve(constraints: Path) -> dict[str, str]:
     """Return name -> version of all that the project needs under `constraints`; ends the program if nothing fits."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
     command += ["--python-version", COLAB_PYTHON, "--constraints", str(constraints.resolve()), "--extra", "train"]
-    command += [str(COLAB_REQUIREMENTS), "pyproject.toml"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command += [str(COLAB_REQUIREMENTS), "pyproject.toml", "-"]
+    served = pyproject()["project"]["optional-dependencies"]["serve"]
+    served = "\n".join(line for line in served if not line.startswith("pillow"))
+    done = subprocess.run(command, cwd=ROOT, input=served, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"Colab's packages and the project's cannot be had together:\n{done.stderr}")
     return read_pins(done.stdout)

@@ -5,7 +5,7 @@
 set -eu
 level=$1
 cd "$(dirname "$0")/.."
-case $level in run) extras=train,notebooks ;; dev) extras=dev ;; *) echo "tools/setup.sh run|dev" >&2; exit 2 ;; esac
+case $level in run) extras=train,notebooks,serve,dicom ;; dev) extras=dev ;; *) echo "tools/setup.sh run|dev" >&2; exit 2 ;; esac
 
 fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1; }
 
