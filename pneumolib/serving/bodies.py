@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
-from typing import Any
 
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
+from pneumolib.serving.forms import Form, FormError, TooManyFilesError
 from pneumolib.serving.metrics import Metrics
 from pneumolib.serving.problems import Problem
 from pneumolib.serving.schema import ANY_BINARY, MEDIA_TYPES
@@ -19,13 +17,7 @@ from pneumolib.serving.settings import Settings
 
 _FORM = "multipart/form-data"
 _FORM_OVERHEAD = 64 * 2**10  # boundaries and headers of a form with a file
-_MAX_FIELDS = 8  # of a form; none is wanted, but the message should say so
 _LINGER_SECONDS = 2.0  # a caller who is told that nobody reads his body, and sends nothing for so long, has understood
-
-
-class _InMemory(MultiPartParser):
-    # Pictures of patients are not written to a disk, not even for a moment; the bytes are bounded before they get here.
-    spool_max_size = sys.maxsize
 
 
 class Buffer:
@@ -170,32 +162,18 @@ async def read_files(request: Request, max_files: int | None) -> list[bytes]:
 
 
 async def _read_form(request: Request, max_files: int | None) -> list[bytes]:
-    parser = _InMemory(request.headers, request.stream(), max_files=max_files or 1, max_fields=_MAX_FIELDS)
     try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if error.message.startswith("Too many files"):
-            raise _too_many(max_files) from error
-        raise _malformed(error.message) from error
-    except (ValueError, LookupError) as error:  # such as a charset that is none for names
-        raise _malformed("it cannot be read.") from error
-    try:
-        items: list[Any] = [value for _, value in form.multi_items()]
-        files = [item for item in items if not isinstance(item, str)]
-        if len(files) < len(items):
-            raise _malformed(
-                "it holds files only; options stand in the address, such as ?operating_point=balanced. "
-                f"Received: {len(items) - len(files)} other fields."
-            )
-        if not files:
-            raise Problem("one_file_expected", "The form holds no file. Allowed: 1 or more. Received: 0.")
-        return [await file.read() for file in files]
-    finally:
-        await form.close()
-
-
-def _malformed(detail: str) -> Problem:
-    return Problem("malformed_request", f"The form is not well-formed: {detail}")
+        form = Form(request.headers["content-type"], max_files or 1)
+        async for chunk in request.stream():
+            form.write(chunk)
+        files = form.files()
+    except FormError as error:
+        raise Problem("malformed_request", f"The form is not well-formed: {error}.") from error
+    except TooManyFilesError as error:
+        raise _too_many(max_files) from error
+    if not files:
+        raise Problem("one_file_expected", "The form holds no file. Allowed: 1 or more. Received: 0.")
+    return files
 
 
 def _too_many(allowed: int | None) -> Problem:

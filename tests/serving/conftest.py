@@ -101,7 +101,7 @@ def until() -> Callable[[Callable[[], Any]], None]:
 
 @pytest.fixture(scope="session")
 def counted() -> Callable[..., float]:
-    """One of a server's measures, such as ``counted(server, "requests_total", code="200")``; summed over other labels."""
+    """One of a server's measures, summed over labels not given: ``counted(server, "requests_total", code="200")``."""
     from prometheus_client.parser import text_string_to_metric_families
 
     def counted(server: Any, name: str, **labels: str) -> float:
@@ -113,22 +113,29 @@ def counted() -> Callable[..., float]:
 
 
 class Gate:
-    """A detector that waits in `predict` until it is let on; apart from that it is the one it is given."""
+    """A detector that lets no picture through once it is shut; apart from that it is the one it is given."""
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
-        self.entered = threading.Semaphore(0)  # once for each picture that has come in
+        self.entered = threading.Semaphore(0)  # once for each picture that came to the shut gate
         self.open = threading.Event()
+        self.open.set()
         self.seen = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._detector, name)
 
-    def predict(self, picture: np.ndarray, **options: Any) -> Any:
+    def predict_with_features(self, picture: np.ndarray, **options: Any) -> Any:
         self.seen += 1
-        self.entered.release()
-        assert self.open.wait(PATIENCE)
-        return self._detector.predict(picture, **options)
+        if not self.open.is_set():
+            self.entered.release()
+            assert self.open.wait(PATIENCE)
+        return self._detector.predict_with_features(picture, **options)
+
+    def shut(self) -> None:
+        """Let no picture through, and count from now on."""
+        self.open.clear()
+        self.seen = 0
 
     def wait_for_one(self) -> None:
         """Return when a picture has come in."""
@@ -137,7 +144,7 @@ class Gate:
 
 @pytest.fixture
 def gate(detector: Detector) -> Iterator[Gate]:
-    """The detector, behind a gate that is open when the test ends."""
+    """The detector, behind a gate that is open until it is shut, and again when the test ends."""
     gate = Gate(detector)
     yield gate
     gate.open.set()

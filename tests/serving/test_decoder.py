@@ -143,7 +143,7 @@ def test_what_is_refused_is_refused_in_the_words_of_the_one_door(
 @LINUX
 @pytest.mark.parametrize("kind", ["PNG 16", "PNG RGBA", "TIFF 32", "JPEG CMYK", "WebP"])
 def test_every_kind_of_picture_that_is_allowed_has_the_memory_it_needs(own: Callable[..., Decoder], kind: str) -> None:
-    """A quarter of the pixels and of the memory that the settings allow; with less, arrays are too small to be alike."""
+    """A quarter of the pixels and of the memory that the settings allow; smaller arrays are not laid out alike."""
     settings = Settings()
     height, width = 2000, settings.max_pixels // 4 // 2000
     gray = np.add.outer(np.arange(height), np.arange(width)) % 251
