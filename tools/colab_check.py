@@ -3,8 +3,9 @@
     python tools/colab_check.py pip-freeze.txt
 
 The file lists Colab's packages as `name==version` lines. With them as constraints, the project, its extras for training
-and serving (but for the newest Pillow: Colab keeps its own) and requirements-colab.txt are resolved together; what the solution adds must be what requirements-colab.txt installs, and
-what the project relies on there must be what the list says.
+and serving (but for the newest Pillow: Colab keeps its own) and requirements-colab.txt are resolved together; what the
+solution adds must be what requirements-colab.txt installs, and what the project relies on there must be what the list
+says.
 """
 
 from __future__ import annotations
