@@ -58,8 +58,9 @@ def predict_files(
     """Return what becomes of each file, in order, as it is known.
 
     Files are scored side by side in threads, each as `Detector.predict` does alone. With several workers, load the
-    detector with ``threads=1``: on two cores that takes two thirds of the time of one file after the other by two
-    threads each. Where the iterator is closed, as `contextlib.closing` does, no more files are begun.
+    detector with ``threads=1``: on two cores that takes 0.6 of the time of one file after the other by two threads
+    each, and batches gain nothing more (``benchmarks/files.py``). Where the iterator is closed, as
+    `contextlib.closing` does, no more files are begun.
 
     Args:
         detector: as `load_detector` gives it.
