@@ -27,10 +27,14 @@ SETTINGS = Settings(lanes=LANES, api_key=environment().api_key)
 
 
 @serve.deployment(
-    ray_actor_options={"num_cpus": LANES, "memory": 3 * 2**30},
+    ray_actor_options={
+        "num_cpus": LANES,
+        "memory": 3 * 2**30,
+        "runtime_env": {"env_vars": {"ORT_DISABLE_TELEMETRY": "1"}},
+    },
     autoscaling_config=AutoscalingConfig(min_replicas=1, max_replicas=8, target_ongoing_requests=2 * LANES),
-    # So many that a replica's own queue fills first: what it refuses, it refuses as the API says, and a caller whose body
-    # comes slowly takes no lane. Beyond them, as many wait at each of Ray's proxies as the next number says.
+    # So many that the queue of a replica fills first: what it refuses, it refuses as the API says, and a slow
+    # body takes no other's place. Beyond them, as many wait at each of Ray's proxies as the next number says.
     max_ongoing_requests=256,
     max_queued_requests=64,
     backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
