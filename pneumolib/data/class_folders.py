@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from pneumolib.data.card import LABELS, parse_name
 from pneumolib.data.dataset import Record
-from pneumolib.data.pictures import SUFFIXES, files_below, ignored
+from pneumolib.data.pictures import ENDS, files_below, ignored
 from pneumolib.data.sources import PHANTOM_MARKER, FolderSource, Source, ZipSource
 from pneumolib.errors import DataError, DataNotFoundError
 
@@ -176,12 +176,12 @@ class _Folder(FolderSource):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.location, self.phantom = str(path), False
-        files = files_below(path, (*SUFFIXES, PHANTOM_MARKER))
+        files = files_below(path, (*ENDS, PHANTOM_MARKER))
         self.markers = {name for name in files if PurePosixPath(name).name == PHANTOM_MARKER}
         self._files = {
             name: (full, full.stat().st_size if full.is_file() else 0)
             for name, full in files.items()
-            if name.lower().endswith(SUFFIXES)
+            if name.lower().endswith(ENDS)
         }
 
 
@@ -202,5 +202,5 @@ class _Zip(ZipSource):
         self._files = {
             name: (name, size)
             for name, size in sorted(files.items())
-            if name.lower().endswith(SUFFIXES) and not any(ignored(part) for part in PurePosixPath(name).parts)
+            if name.lower().endswith(ENDS) and not any(ignored(part) for part in PurePosixPath(name).parts)
         }

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumolib.data.dicom import facts as dicom_facts
+from pneumolib.data.dicom import is_dicom
 from pneumolib.data.duplicates import PerceptualHash, perceptual_hash
 from pneumolib.data.images import FORMATS, _warnings_held_back, load_square
 from pneumolib.errors import ImageError, MissingExtraError, PneumolibError
@@ -48,9 +50,9 @@ def file_facts(imageset: ImageSet) -> pd.DataFrame:
     """Return one row a file, read from the headers alone: no pixel is decoded.
 
     Returns:
-        Columns name, split, label, subtype, patient, format, mode (of Pillow: "L", "RGB", ...), width and height in
-        pixels, jpeg_quality (1 to 100, see `jpeg_quality`; NaN for other formats), n_bytes, aspect (width / height),
-        bytes_per_megapixel.
+        Columns name, split, label, subtype, patient, format, mode (of Pillow: "L", "RGB", "I;16" for deep gray, ...),
+        width and height in pixels, jpeg_quality (1 to 100, see `jpeg_quality`; NaN for other formats), n_bytes, aspect
+        (width / height), bytes_per_megapixel.
 
     Raises:
         ImageError: a file is no image; the message names it.
@@ -195,6 +197,11 @@ def _hasher() -> PerceptualHash | None:
 def _header(data: bytes, name: str) -> dict[str, Any]:
     from PIL import Image
 
+    if is_dicom(data):
+        try:
+            return {**dicom_facts(data), "jpeg_quality": None}
+        except ImageError as error:
+            raise type(error)(f"{name}: {error}") from None
     try:
         with _warnings_held_back():
             # Only the header is read here; the door for pixels keeps its own limit on their number.

@@ -1,9 +1,11 @@
 """The one door for pixels: whatever reads an X-ray, in training or in service, reads it here.
 
-JPEG, PNG, TIFF, BMP and WebP come in, from bytes or a path, and leave as uint8 ``[H, W]``. What is not read is refused
-with an `ImageError` that says what is wrong, what is allowed and what came; nothing is guessed:
+JPEG, PNG, TIFF, BMP, WebP and DICOM come in, from bytes or a path, and leave as uint8 ``[H, W]``. What is not read is
+refused with an `ImageError` that says what is wrong, what is allowed and what came; nothing is guessed:
 
 - The format is told by the content, not by the name; other formats are not even tried.
+- DICOM needs the extra ``dicom``, whose absence is a `MissingExtraError`; of it, `pneumolib.data.dicom` says what is
+  read.
 - Bytes are limited before reading, pixels before decoding. Files of several frames are refused.
 - EXIF orientation is applied. Colour becomes luminance (ITU-R 601); CMYK and palettes go through RGB.
 - Transparent pixels are laid on black, as an X-ray's background is. A TIFF in which zero is white is turned over.
@@ -34,10 +36,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pneumolib.errors import DataError, DataNotFoundError, ImageError, ImageTooLargeError, UnsupportedImageError
+from pneumolib.data.dicom import is_dicom
+from pneumolib.data.dicom import read as read_dicom
+from pneumolib.errors import (
+    DataError,
+    DataNotFoundError,
+    ImageError,
+    ImageTooLargeError,
+    MissingExtraError,
+    UnsupportedImageError,
+)
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
-_ALLOWED = "JPEG, PNG, TIFF, BMP or WebP"
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # that Pillow decodes
+_ALLOWED = "JPEG, PNG, TIFF, BMP, WebP or DICOM"
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ def decode(
         ImageTooLargeError: a limit is exceeded.
         UnsupportedImageError: it is of a format that is not read.
         ImageError: the file is empty, truncated, or of another kind; the message says which.
+        MissingExtraError: the file is DICOM, and a package of the extra ``dicom`` is not installed.
 
     Examples:
         >>> png = io.BytesIO()
@@ -87,9 +99,12 @@ def _decoded(
     content, name = _read(source, limits)
     try:
         with _warnings_held_back():
-            image = _decode(content, at_least, size, limits)
+            if is_dicom(content):
+                image = read_dicom(content, limits.max_pixels, square_pixels=size is None)
+            else:
+                image = _decode(content, at_least, size, limits)
         return image if size is None else square(image, size)
-    except ImageError as error:
+    except (ImageError, MissingExtraError) as error:
         raise type(error)(f"{name}: {error}") from error.__cause__
     except UnidentifiedImageError:
         kind, message = _foreign(content)
@@ -125,7 +140,7 @@ def load_square(
     """Return the image in `source` as the square that the model takes, uint8 ``[size, size]``; raises as `decode` does.
 
     A large JPEG is decoded at a reduced scale that still has twice the pixels wanted, so that the antialiasing of the
-    stretch decides the result, not the decoder.
+    stretch decides the result, not the decoder. A DICOM picture goes to the square at once, whatever its pixels' shape.
     """
     if size < 1:
         raise DataError(f"A square has a side of 1 pixel or more. Received: size {size!r}")
@@ -260,8 +275,6 @@ def _from_deep(values: NDArray[np.int64], declared: int | None) -> NDArray[np.ui
 
 def _foreign(content: bytes) -> tuple[type[ImageError], str]:
     """Return the error, and what it says, for a file that no decoder knows."""
-    if content[128:132] == b"DICM":
-        return UnsupportedImageError, f"the file is DICOM, which this version does not read. Allowed: {_ALLOWED}"
     start = content[:8].decode("latin-1")
     if content[:2] == b"\xff\xd8" or content[:8] == b"\x89PNG\r\n\x1a\n":
         damage = f"the file's header is damaged. Allowed: whole {_ALLOWED} files. Received: {len(content):,} bytes"

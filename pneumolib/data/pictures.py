@@ -11,6 +11,7 @@ from pneumolib.errors import DataError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+ENDS = (*SUFFIXES, *DICOM_SUFFIXES)  # of the names of all files that are taken for pictures
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def find_pictures(
 
     Args:
         given: files, which are taken whatever their names, whether they are there or not; and folders, in which files
-            with one of `SUFFIXES` or `DICOM_SUFFIXES` are pictures, at any depth, hidden ones left out.
+            that end in one of `ENDS` are pictures, at any depth, hidden ones left out.
         outside: a folder for what is made of the pictures; what stands in it is none.
 
     Raises:
@@ -38,13 +39,12 @@ def find_pictures(
         >>> [picture.path.name for picture in find_pictures(["b.png", "a.dat"])]
         ['b.png', 'a.dat']
     """
-    suffixes = (*SUFFIXES, *DICOM_SUFFIXES)
     found = []
     for argument in given:
         if not os.path.isdir(argument):
             found.append(Picture(Path(argument), Path(argument).parent))
             continue
-        files = list(files_below(argument, suffixes).values())
+        files = list(files_below(argument, ENDS).values())
         if outside is not None:
             if os.path.realpath(argument) == os.path.realpath(outside):
                 raise DataError(
@@ -54,7 +54,7 @@ def find_pictures(
             files = [file for file in files if not is_below(file.parent, outside)]
         if not files:
             raise DataError(
-                f"There are no pictures in that folder. Allowed: files that end in {', '.join(suffixes)}, at any "
+                f"There are no pictures in that folder. Allowed: files that end in {', '.join(ENDS)}, at any "
                 f"depth. Received: {os.fspath(argument)}"
             )
         found += [Picture(file, Path(argument)) for file in files]

@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from pneumolib.data.card import LABELS, SPLITS
-from pneumolib.data.pictures import SUFFIXES, files_below, ignored
+from pneumolib.data.pictures import ENDS, files_below, ignored
+from pneumolib.data.pictures import SUFFIXES as SUFFIXES
 from pneumolib.errors import DataError, DataNotFoundError, ImageTooLargeError
 
 PHANTOM_MARKER = "phantom.json"  # stands in a folder of synthetic X-rays
@@ -55,7 +56,7 @@ class FolderSource:
         if not top.is_dir():
             raise DataNotFoundError(f"There is no folder at that path. Received: {path}")
         # A link that leads nowhere counts as an empty file, to be found by whoever reads it.
-        files = files_below(top, SUFFIXES)
+        files = files_below(top, ENDS)
         found = {name: (full, full.stat().st_size if full.is_file() else 0) for name, full in files.items()}
         root, names = _below_root(found, self.location)
         self._files = {name: found[original] for name, original in names.items()}
@@ -99,7 +100,7 @@ class ZipSource:
                     info.filename: info.file_size
                     for info in archive.infolist()
                     if not info.is_dir()
-                    and info.filename.lower().endswith(SUFFIXES)
+                    and info.filename.lower().endswith(ENDS)
                     and not any(ignored(part) for part in PurePosixPath(info.filename).parts)
                 }
         except (zipfile.BadZipFile, OSError) as error:

@@ -461,7 +461,6 @@ def test_too_many_bytes_are_refused_before_they_are_read(tmp_path: Path, monkeyp
         (b"", "the file is empty.*Received: 0 bytes"),
         (b"%PDF-1.7\n", "no image of a format that is read.*starts '%PDF-1.7'"),
         (b"Dear colleague, the X-ray", "no image of a format that is read.*starts 'Dear col'"),
-        (bytes(128) + b"DICM" + bytes(64), "the file is DICOM"),
         (encoded(XRAY, "GIF"), "no image of a format that is read.*starts 'GIF87a"),
         (animated("GIF"), "no image of a format that is read.*starts 'GIF8"),
         (encoded(XRAY, "PPM"), "no image of a format that is read"),
@@ -475,7 +474,6 @@ def test_too_many_bytes_are_refused_before_they_are_read(tmp_path: Path, monkeyp
         "empty",
         "PDF",
         "text",
-        "DICOM",
         "GIF",
         "moving GIF",
         "PPM",
@@ -493,7 +491,7 @@ def test_other_files_are_refused_by_name(content: bytes, said: str, tmp_path: Pa
         with pytest.raises(ImageError, match=said) as caught:
             decode(source)
         assert name in str(caught.value)
-        assert "JPEG, PNG, TIFF, BMP or WebP" in str(caught.value)
+        assert "JPEG, PNG, TIFF, BMP, WebP or DICOM" in str(caught.value)
 
 
 def test_a_path_without_a_file_is_refused_by_name(tmp_path: Path) -> None:
