@@ -209,3 +209,44 @@ def wire() -> Iterator[Callable[[Any], Wire]]:
             return opened
 
         yield wire
+
+
+@pytest.fixture(scope="session")
+def is_answer(detector: Detector) -> Callable[..., bool]:
+    """Whether an answer says what the detector says of the file, to the last digit."""
+    from pneumolib.serving.schema import NOTICE
+
+    def is_answer(found: dict[str, Any], content: bytes, point: str = "balanced") -> bool:
+        expected = detector.predict(content, operating_point=point)
+        check = expected.input
+        assert found["schema"] == "pneumolib.answer/1"
+        assert found["model"]["sha256"] == detector.sha256
+        assert found["notice"] == NOTICE
+        assert found["decision"] == expected.decision
+        assert found["operating_point"] == {"name": point, "threshold": expected.threshold}
+        assert found["input"] == {"ok": check.ok, "code": check.code, "reason": check.reason}
+        assert found["probability"] == (expected.probability if check.ok else None)
+        assert found["subtypes"] == ({**expected.subtypes, "proven": False} if check.ok else None)
+        assert found["timing"]["total"] >= found["timing"]["inference"] > 0
+        return True
+
+    return is_answer
+
+
+@pytest.fixture(scope="session")
+def is_problem() -> Callable[[httpx.Response, str], bool]:
+    """Whether a reply tells a problem with this code, and all that belongs to it."""
+    from pneumolib.serving.problems import CONTENT_TYPE, PROBLEMS, RETRIED
+
+    def is_problem(reply: httpx.Response, code: str) -> bool:
+        status, title = PROBLEMS[code]
+        found = reply.json()
+        assert (reply.status_code, reply.headers["content-type"]) == (status, CONTENT_TYPE)
+        assert set(found) == {"type", "title", "status", "code", "detail", "request_id"}
+        assert (found["code"], found["status"], found["title"]) == (code, status, title)
+        assert found["request_id"] == reply.headers["x-request-id"]
+        assert found["detail"]
+        assert ("retry-after" in reply.headers) is (status in RETRIED)
+        return True
+
+    return is_problem
