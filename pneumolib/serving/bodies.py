@@ -158,7 +158,10 @@ async def read_files(request: Request, max_files: int | None) -> list[bytes]:
             "unsupported_media_type",
             f"The body's Content-Type is not read. Allowed: {', '.join(allowed)}. Received: {kind[:80]!r}{hint}.",
         )
-    return [b"".join([chunk async for chunk in request.stream()])]
+    whole = bytearray()  # one block, which the system gets back whole; of many small ones some memory would stay
+    async for chunk in request.stream():
+        whole += chunk
+    return [bytes(whole)]
 
 
 async def _read_form(request: Request, max_files: int | None) -> list[bytes]:

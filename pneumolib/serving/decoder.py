@@ -118,16 +118,15 @@ class Decoder:
         try:
             self._send({"picture": picture}, content, deadline)
             header, body = self._receive(deadline)
-            outcome = _outcome(header, body, self._size, picture)
+            return _decoded(header, body, self._size, picture)
+        except errors.PneumolibError:  # what the process says of the file; some are a ValueError, too
+            raise
         except TimeoutError as error:
             self.stop()
             raise DecoderLost("took too long") from error
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             self.stop()
             raise DecoderLost("needed too much memory, or broke the decoder") from error
-        if isinstance(outcome, errors.PneumolibError):
-            raise outcome
-        return outcome
 
     def stop(self) -> None:
         """End the process at once."""
@@ -172,10 +171,10 @@ class Decoder:
         return json.loads(_read(answers, n_header, deadline)), _read(answers, n_body, deadline)
 
 
-def _outcome(header: dict[str, Any], body: bytes, size: int, picture: bool) -> Decoded | errors.PneumolibError:
-    """Return what an answer says; ValueError, KeyError or TypeError where it says nothing that it may."""
+def _decoded(header: dict[str, Any], body: bytes, size: int, picture: bool) -> Decoded:
+    """Return what an answer gives, or raise what it says; ValueError, KeyError or TypeError where it is no answer."""
     if "error" in header:
-        return _ERRORS[header["error"]](str(header["message"]))
+        raise _ERRORS[header["error"]](str(header["message"]))
     arrays, start = [], 0
     for height, width in header["shapes"]:
         arrays.append(np.frombuffer(body, np.uint8, height * width, start).reshape(height, width))

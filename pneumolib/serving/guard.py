@@ -132,6 +132,8 @@ class Guard:
 def problem_response(problem: Problem, request_id: str, metrics: Metrics) -> Response:
     """Return the answer that tells `problem`, and count it."""
     metrics.problems.labels(problem.code).inc()
+    # The frames that it came through hold the body, and the answer may take its time.
+    problem.__traceback__ = problem.__cause__ = problem.__context__ = None
     content = json.dumps(problem.to_dict(request_id))
     return Response(content, problem.status, headers=problem.headers, media_type=CONTENT_TYPE)
 
