@@ -17,6 +17,7 @@ from pneumolib.errors import ConfigError
 Architecture = Literal["resnet18", "resnet34", "resnet50", "resnet50v2"]
 Strength = Literal["none", "light", "medium", "strong"]
 Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
+Devices = Literal["one", "all"]
 
 ARCHITECTURES: tuple[str, ...] = typing.get_args(Architecture)
 PRETRAINABLE = ("resnet50", "resnet50v2")
@@ -72,6 +73,7 @@ class Config:
     # hardware
     precision: Precision = "auto"  # auto: float16 on a GPU with tensor cores, bfloat16 on a CPU that has it
     compile_xla: bool | None = None  # None: on for a GPU, off for a CPU
+    devices: Devices = "one"  # all: every GPU of the host computes its share of each batch
 
     def __post_init__(self) -> None:
         if isinstance(self.augmentation, Mapping):
@@ -161,6 +163,9 @@ class Config:
     def fingerprint(self) -> str:
         """Return 8 hexadecimal digits that change when any setting other than the name does."""
         values = {k: v for k, v in self.to_dict().items() if k != "name"}
+        if self.devices == "one":
+            # Fingerprints of before there was a choice name folders and results; one device computes what it did then.
+            del values["devices"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -46,3 +46,7 @@ class MissingExtraError(PneumolibError, ImportError):
 
 class ServerError(PneumolibError, OSError):
     """The server could not start: its address cannot be had, or the detector is not the one that was saved."""
+
+
+class DistributionError(PneumolibError, RuntimeError):
+    """Processes that train together lost one of them; the run goes on from its last epoch when all start again."""

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from pneumolib.config import environment
-from pneumolib.errors import DataNotFoundError, MissingExtraError
+from pneumolib.errors import ConfigError, DataNotFoundError, MissingExtraError
 
 
 @contextlib.contextmanager
@@ -75,10 +75,15 @@ def keras() -> ModuleType:
 @functools.cache
 def tensorflow() -> ModuleType:
     """Return the `tensorflow` module, imported without log noise; raises `MissingExtraError` where it is missing."""
-    keras()
+    backend = keras().backend.backend()
     try:
         with quiet():
             import tensorflow as module
+
+            if backend != "tensorflow":
+                # It only feeds another backend, which needs the whole memory of the GPU.
+                with contextlib.suppress(RuntimeError):
+                    module.config.set_visible_devices([], "GPU")
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             "This needs TensorFlow, which is not installed. Install the extra: pip install 'pneumolib[train]'"
@@ -106,8 +111,58 @@ def has_gpu() -> bool:
         return False
     if importlib.util.find_spec("tensorflow") is None:
         return False
-    tensorflow()
-    return bool(_tensorflow_devices())
+    return _first_gpu() is not None
+
+
+def _first_gpu() -> dict[str, Any] | None:
+    """Return name and compute capability of the backend's first GPU, or None where it has none."""
+    if keras().backend.backend() == "jax":
+        join_processes()
+        import jax
+
+        device = jax.local_devices()[0]
+        if device.platform != "gpu":
+            return None
+        capability = tuple(int(part) for part in str(getattr(device, "compute_capability", "0.0")).split("."))
+        return {"device_name": device.device_kind, "compute_capability": capability}
+    gpus = _tensorflow_devices()
+    return dict(tensorflow().config.experimental.get_device_details(gpus[0])) if gpus else None
+
+
+@functools.cache
+def join_processes() -> tuple[int, int]:
+    """Join the processes that a launcher started to train together, and return their number and this one's, from 0.
+
+    Keras's own variables say who they are: ``KERAS_DISTRIBUTION_JOB_ADDRESSES`` (process 0, as HOST:PORT),
+    ``KERAS_DISTRIBUTION_NUM_PROCESSES`` and ``KERAS_DISTRIBUTION_PROCESS_ID``. Without the second there is but this
+    one. It waits for the others, and comes before the first computation.
+
+    Raises:
+        ConfigError: the variables contradict themselves, or the backend of Keras is not JAX.
+    """
+    names = [f"KERAS_DISTRIBUTION_{name}" for name in ("NUM_PROCESSES", "PROCESS_ID", "JOB_ADDRESSES")]
+    if not os.environ.get(names[0]):
+        return 1, 0
+    allowed = f"Allowed: {names[0]}=N, {names[1]}=0 to N - 1, {names[2]}=HOST:PORT of process 0."
+    received = " ".join(f"{name}={os.environ.get(name, '')}" for name in names)
+    try:
+        processes, process = (int(os.environ.get(name, "")) for name in names[:2])
+        good = 0 <= process < processes and (processes == 1 or ":" in os.environ.get(names[2], ""))
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(f"The processes that train together are not well described. {allowed} Received: {received}")
+    if processes == 1:
+        return 1, 0
+    if keras().backend.backend() != "jax":
+        raise ConfigError(
+            "Several processes train together with JAX only: set KERAS_BACKEND=jax. "
+            f"Received: the backend {keras().backend.backend()}, {received}"
+        )
+    # Without a seed Keras would have the processes agree on one by a computation of all CPUs.
+    with seeded(0):
+        keras().distribution.initialize()
+    return processes, process
 
 
 def _has_nvidia_driver() -> bool:
@@ -123,7 +178,7 @@ def best_precision() -> str:
     on a CPU with bfloat16 instructions, else ``float32``.
     """
     if has_gpu():
-        details = tensorflow().config.experimental.get_device_details(_tensorflow_devices()[0])
+        details = _first_gpu() or {}
         return "mixed_float16" if details.get("compute_capability", (0, 0)) >= (7, 0) else "float32"
     return "mixed_bfloat16" if _cpu_has_bfloat16() else "float32"
 
@@ -155,7 +210,7 @@ def describe() -> str:
     """Return one line that says what this run computes on: the accelerator or the cores, and the number format."""
     where = "Colab, " if in_colab() else ""
     if has_gpu():
-        details = tensorflow().config.experimental.get_device_details(_tensorflow_devices()[0])
+        details = _first_gpu() or {}
         return f"{where}GPU {details.get('device_name', 'of unknown name')}, {best_precision()}"
     return f"{where}CPU with {os.cpu_count()} cores, {best_precision()}"
 

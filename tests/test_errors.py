@@ -17,6 +17,7 @@ BUILT_IN = {
     "ArtifactError": ValueError,
     "MissingExtraError": ImportError,
     "ServerError": OSError,
+    "DistributionError": RuntimeError,
 }
 
 

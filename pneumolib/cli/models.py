@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pneumolib import runtime
 from pneumolib.cli.parts import DATA_HELP, DETECTOR_HELP, Commands, add_command, detector_folder
 from pneumolib.config import PRESETS, Config
 from pneumolib.errors import DataError
@@ -48,8 +49,9 @@ def _train(arguments: argparse.Namespace) -> int:
     # Without --out the folder is named after settings and data, so what stands there can only be this very run.
     resume = arguments.resume or arguments.out is None
     run = train(data, config, out=arguments.out, resume=resume, tensorboard=arguments.tensorboard)
-    print(run.detector)
-    print(f"detector: {run.folder / 'detector'}")
+    if runtime.join_processes()[1] == 0:
+        print(run.detector)
+        print(f"detector: {run.folder / 'detector'}")
     return 0
 
 

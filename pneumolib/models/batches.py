@@ -30,6 +30,7 @@ def training_batches(
     first_epoch: int,
     epochs: int,
     min_steps: int = 1,
+    share: slice | None = None,
 ) -> tf.data.Dataset:
     """Return the batches of the epochs `first_epoch` to `epochs` - 1, one after the other.
 
@@ -48,9 +49,10 @@ def training_batches(
         first_epoch: from 0.
         epochs: where to stop.
         min_steps: the least number of batches of an epoch.
+        share: which places of each batch are wanted, start and stop; None: all. The others are not read.
 
     Returns:
-        Batches of (float32 ``[B, S, S, 1]`` in 0..255, float32 ``[B, C]``, float32 ``[B]``).
+        Batches of (float32 ``[B, S, S, 1]`` in 0..255, float32 ``[B, C]``, float32 ``[B]``), B that of the share.
 
     Raises:
         DataError: fewer images than one batch.
@@ -59,11 +61,12 @@ def training_batches(
     steps = steps_per_epoch(len(images), batch_size, min_steps)
     visits = -(-steps * batch_size // len(images))
     side, classes = images.shape[1], targets.shape[1]
+    places = range(batch_size)[share or slice(None)]
 
     def load(step: np.int64) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
         epoch, position = divmod(int(step), steps)
         chosen, batch = [], []
-        for place in range(position * batch_size, (position + 1) * batch_size):
+        for place in (position * batch_size + offset for offset in places):
             # Where an epoch visits the images several times, each visit counts as an epoch of its own for chance.
             visit, place = epoch * visits + place // len(images), place % len(images)
             i = int(epoch_order(len(images), seed, visit)[place])
@@ -73,8 +76,8 @@ def training_batches(
 
     def shaped(step: Any) -> tuple[Any, Any, Any]:
         x, y, w = tf.numpy_function(load, [step], (tf.uint8, tf.float32, tf.float32))
-        x = tf.ensure_shape(x, (batch_size, side, side, 1))
-        return tf.cast(x, tf.float32), tf.ensure_shape(y, (batch_size, classes)), tf.ensure_shape(w, (batch_size,))
+        x = tf.ensure_shape(x, (len(places), side, side, 1))
+        return tf.cast(x, tf.float32), tf.ensure_shape(y, (len(places), classes)), tf.ensure_shape(w, (len(places),))
 
     numbers = tf.data.Dataset.range(first_epoch * steps, epochs * steps)
     return numbers.map(shaped, num_parallel_calls=min(4, os.cpu_count() or 1), deterministic=True).prefetch(4)
@@ -96,12 +99,16 @@ def epoch_order(n_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return random_state(seed, epoch, _ORDER).permutation(n_images)
 
 
-def prediction_batches(images: NDArray[np.uint8], batch_size: int) -> tf.data.Dataset:
-    """Return the images in their order, float32 ``[B, S, S, 1]`` in 0..255, the last batch smaller where it must be."""
+def prediction_batches(images: NDArray[np.uint8], batch_size: int, *, full: bool = False) -> tf.data.Dataset:
+    """Return the images in their order, float32 ``[B, S, S, 1]`` in 0..255, the last batch smaller where it must be.
+
+    With `full` the last batch is filled up with black images, so that it can be divided over devices.
+    """
     tf = runtime.tensorflow()
 
     def load(start: np.int64) -> NDArray[np.float32]:
-        return np.asarray(images[start : start + batch_size, ..., None], np.float32)
+        batch = np.asarray(images[start : start + batch_size, ..., None], np.float32)
+        return np.pad(batch, ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))) if full else batch
 
     def shaped(start: Any) -> Any:
         return tf.ensure_shape(tf.numpy_function(load, [start], tf.float32), (None, *images.shape[1:], 1))

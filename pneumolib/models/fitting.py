@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pneumolib import runtime
 from pneumolib.config import Config
+from pneumolib.data.dataset import ImageSet
 from pneumolib.data.splits import Split, shifted_images
 from pneumolib.errors import MissingExtraError
 from pneumolib.evaluation.metrics import auc
 from pneumolib.models.batches import one_hot, prediction_batches
 from pneumolib.models.checkpoint import Checkpoint, restore_callbacks, save_checkpoint, write_atomically
+from pneumolib.models.distribution import Distribution
+from pneumolib.models.resnet import build_model
 
 if TYPE_CHECKING:
     import keras
@@ -60,15 +64,23 @@ def compile_model(model: keras.Model, config: Config, total_steps: int, steps: i
 
 
 class Validate(keras.callbacks.Callback):
-    """Adds to each epoch's logs the loss on validation and the AUC on validation and on shifted validation."""
+    """Adds to each epoch's logs the loss on validation and the AUC on validation and on shifted validation.
 
-    def __init__(self, split: Split, config: Config, history: list[dict[str, float]]) -> None:
+    Of several processes the first predicts, on one device, and the others are told.
+    """
+
+    def __init__(
+        self, split: Split, config: Config, history: list[dict[str, float]], distribution: Distribution
+    ) -> None:
         super().__init__()
-        self._parts = {
-            "val": (split.val, split.val.images(config.size)),
-            "shifted": (split.shifted, shifted_images(split.shifted, config.size, seed=split.seed)),
-        }
-        self._config, self._history, self._began = config, history, 0.0
+        self._parts: dict[str, tuple[ImageSet, NDArray[np.uint8]]] = {}
+        if distribution.first:
+            self._parts = {
+                "val": (split.val, split.val.images(config.size)),
+                "shifted": (split.shifted, shifted_images(split.shifted, config.size, seed=split.seed)),
+            }
+        self._config, self._history, self._distribution, self._began = config, history, distribution, 0.0
+        self._alone: keras.Model | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._began = time.perf_counter()
@@ -76,13 +88,32 @@ class Validate(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs if logs is not None else {}
         logs["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
-        for name, (part, images) in self._parts.items():
-            p = self.model.predict(prediction_batches(images, self._config.batch_size), verbose=0)
-            wanted = one_hot(part.targets(self._config.classes), self._config.classes)
-            logs[f"{name}_loss"] = float(-np.log(np.clip((p * wanted).sum(1), 1e-7, 1)).mean())
-            logs[f"{name}_auc"] = auc(part.is_pneumonia, 1 - p[:, 0])
+        names = ("val_loss", "val_auc", "shifted_loss", "shifted_auc")
+        measured = self._measure() if self._distribution.first else np.zeros(len(names))
+        logs.update(zip(names, self._distribution.from_first(measured).tolist(), strict=True))
         seconds = time.perf_counter() - self._began
         self._history.append({"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}, "seconds": seconds})
+
+    def _measure(self) -> NDArray[np.float64]:
+        numbers = []
+        for part, images in self._parts.values():
+            p = self._predict(images)
+            wanted = one_hot(part.targets(self._config.classes), self._config.classes)
+            numbers.append(float(-np.log(np.clip((p * wanted).sum(1), 1e-7, 1)).mean()))
+            numbers.append(auc(part.is_pneumonia, 1 - p[:, 0]))
+        return np.array(numbers)
+
+    def _predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        shared = self._distribution.devices > 1
+        batches = prediction_batches(images, self._config.batch_size, full=shared)
+        if self._distribution.processes == 1:
+            return self.model.predict(batches, verbose=0)[: len(images)]
+        # A prediction over all processes could be read by none of them: each holds its own part alone.
+        with self._distribution.alone():
+            if self._alone is None:
+                self._alone = build_model(self._config, pretrained=False)
+            self._alone.set_weights(self.model.get_weights())
+            return self._alone.predict(batches, verbose=0)[: len(images)]
 
 
 class Keep(keras.callbacks.Callback):
@@ -95,16 +126,20 @@ class Keep(keras.callbacks.Callback):
         history: list[dict[str, float]],
         callbacks: Sequence[keras.callbacks.Callback],
         checkpoint: Checkpoint | None,
+        *,
+        writes: bool = True,
     ) -> None:
         super().__init__()
         self._folder, self._log, self._history, self._callbacks = folder, log, history, callbacks
-        self._checkpoint = checkpoint
+        self._checkpoint, self._writes = checkpoint, writes
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._checkpoint is not None:
             restore_callbacks(self._checkpoint, self._callbacks)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self._writes:
+            return
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(self._history[0]), extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

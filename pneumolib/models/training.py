@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import pneumolib
 from pneumolib import runtime
@@ -16,12 +19,15 @@ from pneumolib.data.exports import export_groups
 from pneumolib.data.splits import Split, split_by_patient
 from pneumolib.errors import ArtifactError, ConfigError, DataNotFoundError
 from pneumolib.models.augment import Augmentation
-from pneumolib.models.checkpoint import latest_checkpoint, restore, write_atomically
+from pneumolib.models.checkpoint import Checkpoint, latest_checkpoint, restore, write_atomically
 
 if TYPE_CHECKING:
     import keras
 
     from pneumolib.models.detector import Detector
+    from pneumolib.models.distribution import Distribution
+
+SECONDS_TO_SEE = 90  # a network file system may show what another host wrote so much later
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Run:
             folder=Path(folder),
             config=config,
             history=checkpoint.history if checkpoint else [],
-            finished=(Path(folder) / "detector" / "manifest.json").is_file(),
+            finished=_is_finished(Path(folder)),
             phantom=phantom,
         )
 
@@ -120,17 +126,27 @@ def train(
         "version": pneumolib.__version__,
     }
     folder = Path(out) if out is not None else default_folder(config, split)
-    _claim(folder, facts, resume)
-    run = Run.load(folder)
-    if run.finished:
-        return run
+    if _is_finished(folder):
+        _claim(folder, facts, resume)
+        return Run.load(folder)
 
-    from pneumolib.models.finishing import finish
+    from pneumolib.models.distribution import distribute
 
-    split.save(folder / "split.csv")
-    model = _fit(split, config, folder, callbacks, progress, tensorboard)
-    finish(model, split, config, folder)
-    return Run.load(folder)
+    distribution = distribute(config)
+    with distribution.together():
+        if distribution.first:
+            _claim(folder, facts, resume)
+            split.save(folder / "split.csv")
+        distribution.first_is_ready()
+        model = _fit(split, config, folder, callbacks, progress, tensorboard, distribution)
+        if distribution.first:
+            _finish(model, split, config, folder, distribution)
+        distribution.first_is_ready()
+        return Run.load(folder)
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / "detector" / "manifest.json").is_file()
 
 
 def default_folder(config: Config, split: Split) -> Path:
@@ -169,18 +185,51 @@ def _claim(folder: Path, facts: dict[str, Any], resume: bool) -> None:
     before = _read_facts(path)
     if before["data"] != facts["data"]:
         raise ConfigError(f"The run in {folder} was started on other data. Name another folder for this data.")
+    # A setting that came later had its default then.
+    there = Config.from_dict(before["config"]).to_dict()
     differing = [
-        f"{name}: {before['config'].get(name)!r} there, {value!r} here"
+        f"{name}: {there[name]!r} there, {value!r} here"
         for name, value in facts["config"].items()
-        if before["config"].get(name) != value and name != "name"
+        if there[name] != value and name != "name"
     ]
     if differing:
         raise ConfigError(f"The run in {folder} was started with other settings ({'; '.join(differing)}).")
-    if before.get("version") != facts["version"] and not (folder / "detector" / "manifest.json").is_file():
+    if before.get("version") != facts["version"] and not _is_finished(folder):
         raise ConfigError(
             f"The run in {folder} was started by pneumolib {before.get('version')}, which may compute other numbers "
             f"than this version, {facts['version']}. Go on with that version, or name another folder."
         )
+
+
+def _shared_checkpoint(folder: Path, distribution: Distribution) -> Checkpoint | None:
+    """Return the checkpoint to go on from, the same one in every process.
+
+    Raises:
+        ConfigError: this process does not see in `folder` what process 0 wrote there.
+    """
+    distribution.first_is_ready()
+    checkpoint = latest_checkpoint(folder / "checkpoints")
+    if distribution.processes == 1:
+        return checkpoint
+    wanted = int(distribution.from_first(np.array([checkpoint.epoch if checkpoint else 0], np.float64))[0])
+    until = time.monotonic() + SECONDS_TO_SEE
+    while not (folder / "run.json").is_file() or (checkpoint.epoch if checkpoint else 0) != wanted:
+        if time.monotonic() > until:
+            raise ConfigError(
+                "Processes that train together need one folder for the run, on storage that all of them see. "
+                f"Process {distribution.process} does not find what process 0 wrote. Received: {folder}"
+            )
+        time.sleep(1)
+        checkpoint = latest_checkpoint(folder / "checkpoints")
+    return checkpoint
+
+
+def _finish(model: keras.Model, split: Split, config: Config, folder: Path, distribution: Distribution) -> None:
+    from pneumolib.models.finishing import finish
+    from pneumolib.models.resnet import build_model
+
+    with distribution.alone():
+        finish(distribution.plain(model, lambda: build_model(config, pretrained=False)), split, config, folder)
 
 
 def _fit(
@@ -190,11 +239,13 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
     progress: bool,
     tensorboard: bool,
+    distribution: Distribution,
 ) -> keras.Model:
     """Run the epochs that are left and return the model with averaged weights."""
     from pneumolib.models import batches, fitting
     from pneumolib.models.resnet import build_model, freeze_backbone, unfreeze_backbone
 
+    progress = progress and distribution.first
     images = split.train.images(config.size, progress=progress)
     targets = split.train.targets(config.classes)
     weights = batches.class_balance(targets, config.classes)
@@ -204,16 +255,17 @@ def _fit(
     steps = batches.steps_per_epoch(len(images), config.batch_size, config.min_steps)
     checkpoints = folder / "checkpoints"
 
-    checkpoint = latest_checkpoint(checkpoints)
-    with runtime.seeded(config.seed):
+    checkpoint = _shared_checkpoint(folder, distribution)
+    with runtime.seeded(config.seed), distribution.scope():
         # A run that goes on needs no pre-trained weights: it has its own.
         model = build_model(config, pretrained=checkpoint is None)
+    distribution.synchronise(model)
 
     phases = [(0, config.frozen_epochs), (config.frozen_epochs, config.epochs)] if config.frozen_epochs else [
         (0, config.epochs)
     ]  # fmt: skip
     for start, end in phases:
-        checkpoint = latest_checkpoint(checkpoints)
+        checkpoint = _shared_checkpoint(folder, distribution)
         done = checkpoint.epoch if checkpoint else 0
         if done >= end and end != config.epochs:
             continue
@@ -223,9 +275,10 @@ def _fit(
             else:
                 unfreeze_backbone(model)
         fine_tuning = config.weights is not None and end != config.frozen_epochs
-        fitting.compile_model(model, config, steps * (end - start), steps, fine_tuning=fine_tuning)
-        if checkpoint is not None:
-            restore(checkpoint, model, optimizer=done > start)
+        with distribution.scope():
+            fitting.compile_model(model, config, steps * (end - start), steps, fine_tuning=fine_tuning)
+            if checkpoint is not None:
+                restore(checkpoint, model, optimizer=done > start)
         last = done if checkpoint is not None and checkpoint.stopped else end
         dataset = batches.training_batches(
             images,
@@ -238,22 +291,26 @@ def _fit(
             # One step more than is needed, so that Keras never meets the end of the data.
             epochs=last + 1,
             min_steps=config.min_steps,
+            share=distribution.share(config.batch_size),
         )
         history = list(checkpoint.history) if checkpoint else []
-        ours: list[Any] = [fitting.Validate(split, config, history)]
-        if tensorboard:
+        ours: list[Any] = [fitting.Validate(split, config, history, distribution)]
+        if tensorboard and distribution.first:
             ours.append(fitting.tensorboard(folder / "tensorboard"))
         ours.append(fitting.Progress(history, config.epochs, steps, progress))
-        keeper = fitting.Keep(checkpoints, folder / "log.csv", history, list(callbacks), checkpoint)
-        model.fit(
-            dataset,
-            steps_per_epoch=steps,
-            shuffle=False,
-            initial_epoch=done,
-            epochs=last,
-            callbacks=[ours[0], *callbacks, *ours[1:], keeper],
-            verbose=0,
+        keeper = fitting.Keep(
+            checkpoints, folder / "log.csv", history, list(callbacks), checkpoint, writes=distribution.first
         )
+        with distribution.scope():
+            model.fit(
+                dataset,
+                steps_per_epoch=steps,
+                shuffle=False,
+                initial_epoch=done,
+                epochs=last,
+                callbacks=[ours[0], *callbacks, *ours[1:], keeper],
+                verbose=0,
+            )
         if model.stop_training:
             break
     return model
