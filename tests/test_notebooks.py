@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
-NAMES = ("01_download", "02_explore", "03_augment", "04_train", "05_evaluate")
+NAMES = ("01_download", "02_explore", "03_augment", "04_train", "05_evaluate", "06_serve")
 
 
 @pytest.fixture(scope="module")
