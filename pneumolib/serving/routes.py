@@ -27,6 +27,7 @@ def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 _PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
 _BINARY = {"type": "string", "format": "binary"}
+_FORM = {"type": "object", "additionalProperties": False}
 _ANYWHERE = ("malformed_request", "body_too_large", "internal_error")
 _FOR_CALLERS = (*_ANYWHERE, "unauthorized", "queue_full")
 _OF_A_BODY = (
@@ -41,7 +42,7 @@ _ONE_FILE = {
     "content": {
         **{kind: {"schema": _BINARY} for kind in (*schema.MEDIA_TYPES, schema.ANY_BINARY)},
         "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"file": _BINARY}, "required": ["file"]},
+            "schema": {**_FORM, "properties": {"file": _BINARY}, "required": ["file"]},
         },
     },
 }
@@ -51,7 +52,7 @@ _FILES = {
     "content": {
         "multipart/form-data": {
             "schema": {
-                "type": "object",
+                **_FORM,
                 "properties": {"files": {"type": "array", "items": _BINARY, "minItems": 1}},
                 "required": ["files"],
             },

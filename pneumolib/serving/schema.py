@@ -16,7 +16,7 @@ ANY_BINARY = "application/octet-stream"
 
 
 class _Fixed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class Wish(_Fixed):
@@ -25,6 +25,7 @@ class Wish(_Fixed):
     operating_point: str = Field(
         default="balanced",
         max_length=64,
+        examples=["balanced", "high_sensitivity", "high_specificity"],
         description="Which of the detector's operating points decides; `/v1/model` lists them",
     )
     heatmap: HeatmapKind = Field(
