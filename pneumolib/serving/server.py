@@ -163,6 +163,9 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
             f"Received: {settings.host}, port {settings.port}"
         ) from error
     with listener:
+        # Connections get this from it. uvloop sets it anyhow; asyncio does not on a socket that was made before, and
+        # the body of an answer would then wait 40 ms for the caller's word that the head has come.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 

@@ -22,7 +22,7 @@ pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
 from pneumolib import runtime, serve
 from pneumolib.errors import ArtifactError, DataNotFoundError, MissingExtraError, ServerError
 from pneumolib.models.detector import Detector
-from pneumolib.serving.server import BackgroundServer
+from pneumolib.serving.server import BackgroundServer, _listening
 from pneumolib.serving.settings import Settings
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -220,3 +220,12 @@ def test_a_phantoms_detector_is_served_only_when_it_is_asked_for(
         with pytest.raises(ArtifactError):
             serve(tmp_path, allow_phantom=allow)
     assert asked == [False, True]
+
+
+def test_an_answer_waits_for_nobody_to_say_that_its_head_has_come() -> None:
+    with (
+        _listening(Settings(port=0)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
