@@ -43,7 +43,7 @@ from PIL import Image
 from pneumolib.data.radiograph import SUBTYPES, draw
 
 RESULTS = Path(__file__).parent / "results" / "endurance.json"
-CALLERS, QUEUE, DEADLINE = 36, 24, 0.15
+CALLERS, QUEUE, DEADLINE = 36, 24, 0.12
 LEGS = {"10 %": 0.1, "50 %": 0.4, "100 %": 0.5}  # what part of the requests comes before memory is measured
 KILL_SECONDS = 1.5
 PAUSE = 0.2  # seconds until a caller who was refused for want of room asks again
