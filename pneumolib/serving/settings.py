@@ -33,7 +33,7 @@ class Settings:
     api_key: str | None = field(default=None, repr=False)  # callers then send "Authorization: Bearer KEY"
 
     # what a request may hold
-    max_bytes: int = 32 * 2**20  # of one file
+    max_bytes: int = 64 * 2**20  # of one file; as many as 32 million pixels of 16 bits have
     max_pixels: int = 32_000_000  # of one picture; a digital radiograph has up to about 18 million
     max_files: int = 32  # of a batch
     max_batch_bytes: int = 128 * 2**20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import socket
 import threading
@@ -105,7 +106,9 @@ def counted() -> Callable[..., float]:
     from prometheus_client.parser import text_string_to_metric_families
 
     def counted(server: Any, name: str, **labels: str) -> float:
-        text = httpx.get(f"{server.url}/metrics", timeout=PATIENCE).text
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as connection:
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
         samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
         return sum(s.value for s in samples if s.name == f"pneumolib_{name}" and labels.items() <= s.labels.items())
 

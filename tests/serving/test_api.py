@@ -218,7 +218,7 @@ def ways(x_ray: bytes, negative: bytes) -> dict[str, Callable[[httpx.Client], ht
         "one_file_expected": lambda c: c.post("/v1/predict", files=files(x_ray, x_ray)),
         "not_found": lambda c: c.get("/v1/nothing"),
         "method_not_allowed": lambda c: c.get("/v1/predict"),
-        "body_too_large": lambda c: c.post("/v1/predict", content=bytes(33 * 2**20), headers=image),
+        "body_too_large": lambda c: c.post("/v1/predict", content=bytes(65 * 2**20), headers=image),
         "image_too_large": lambda c: c.post("/v1/predict", content=BOMB, headers=image),
         "too_many_files": lambda c: c.post("/v1/predict:batch", files=files(*[b"x"] * 33)),
         "unsupported_media_type": lambda c: c.post("/v1/predict", content=b"hello", headers=text),
