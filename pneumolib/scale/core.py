@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import faulthandler
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,13 +20,12 @@ from pneumolib.models.detector import Detector, load_detector
 from pneumolib.scale.attempts import MAX_DEATHS, NOWHERE, Attempts
 from pneumolib.scale.inputs import Member, text
 from pneumolib.scale.manifest import DETECTOR, note_path, read_manifest
-from pneumolib.scale.parts import Row, blank_row, write_part
+from pneumolib.scale.parts import Row, blank_row, parquet, write_part
 from pneumolib.scale.reading import Reader
 from pneumolib.scale.tally import Tally
 
 BATCH = 16  # images that go through the network together; with one file's bytes, all that a worker holds
 HANGS = 300  # seconds after which a file that is still being read or decoded has hung
-STANDARD_ERROR = 2
 OUT_OF_MEMORY = 70  # exit status of a worker that found no memory
 
 
@@ -116,6 +115,9 @@ class Worker:
         self._manifest = read_manifest(folder)
         # Whether a phantom will do was decided by who opened the job.
         self._detector = load_detector(folder / DETECTOR, allow_phantom=True, threads=1)
+        # All libraries are loaded now: what is missing, or does not fit into memory, is known before work begins.
+        self._detector.predict(np.zeros((self._detector.size, self._detector.size), np.uint8))
+        parquet()
         self._reader = Reader(self._manifest.root)
         self._root = _identity(self._manifest.root)
 
@@ -140,7 +142,8 @@ class Worker:
             attempts.close(finished=False)
             if isinstance(error, PneumolibError):
                 return {"error": str(error)}
-            return {"error": f"Shard {shard} cannot be written to {self._folder}: {type(error).__name__}: {error}."}
+            what = f"be written to {self._folder}" if isinstance(error, OSError) else "be scored"
+            return {"error": f"Shard {shard} cannot {what}: {type(error).__name__}: {error}."}
         attempts.close(finished=True)
         return {"done": shard, "tally": tally.to_dict()}
 
@@ -171,14 +174,10 @@ class Worker:
         return tally
 
     def _at(self, attempts: Attempts, start: int, place: int) -> None:
-        if place == NOWHERE:
-            attempts.at(NOWHERE)
-            faulthandler.cancel_dump_traceback_later()
-            return
-        attempts.at(start + place)
-        if self._hangs:
-            # A decoder that hangs does so outside Python, where nothing else can stop it.
-            faulthandler.dump_traceback_later(self._hangs, exit=True, file=STANDARD_ERROR)
+        attempts.at(place if place == NOWHERE else start + place)
+        # A decoder that hangs does so outside Python, where only the system can end it, with the signal SIGALRM.
+        if self._hangs and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0 if place == NOWHERE else self._hangs)
 
     def _read(self, member: Member) -> bytes:
         try:

@@ -104,9 +104,10 @@ def join_parts(folder: Path, shards: int, out: Path, about: dict[str, Any]) -> i
     with replacing(out) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
         waiting: list[Any] = []
         for shard in range(shards):
-            waiting.append(pq.read_table(part_path(folder, shard), partitioning=None).replace_schema_metadata(None))
+            with pq.ParquetFile(part_path(folder, shard), pre_buffer=False) as part:
+                waiting.append(part.read(use_threads=False).replace_schema_metadata(schema.metadata))
             if sum(table.num_rows for table in waiting) >= GROUP or shard == shards - 1:
-                group = pa.concat_tables(waiting).cast(schema)
+                group = pa.concat_tables(waiting)
                 writer.write_table(group)
                 rows += group.num_rows
                 waiting = []

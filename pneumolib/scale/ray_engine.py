@@ -34,11 +34,8 @@ def run_ray(folder: Path, shards: Sequence[int], workers: int | None = None) -> 
     """
     ray = runtime.ray()
     started = not ray.is_initialized()
-    try:
-        if started:
-            ray.init(logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ScoringError(f"Ray cannot be started or reached: {error}") from error
+    if started:
+        _start(ray)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -60,6 +57,19 @@ def run_ray(folder: Path, shards: Sequence[int], workers: int | None = None) -> 
     finally:
         if started:
             ray.shutdown()
+
+
+def _start(ray: Any) -> None:
+    """Connect to the cluster that the environment names, or start one here."""
+    for last in (False, False, True):
+        try:
+            with runtime.quiet():
+                ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            return
+        except Exception as error:  # Ray gives a new cluster half a minute, and raises no other class than this
+            ray.shutdown()
+            if last or isinstance(error, ConnectionError | ValueError):
+                raise ScoringError(f"Ray cannot be started or reached: {error}") from error
 
 
 class _Actor:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pneumolib.errors import PneumolibError
 from pneumolib.scale.core import Worker
+from pneumolib.scale.parts import arrow
 
 
 def main(folder: str) -> None:
@@ -27,6 +28,8 @@ def main(folder: str) -> None:
     def say(answer: dict[str, Any]) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
+    # Arrow's own allocator takes a gigabyte of addresses at once, which a limit on them may not allow.
+    arrow().set_memory_pool(arrow().system_memory_pool())
     try:
         worker = Worker(Path(folder))
         say({"ready": True})

@@ -15,6 +15,7 @@ import pytest
 
 from pneumolib import runtime
 from pneumolib.errors import MissingExtraError
+from pneumolib.scale.core import ScoringError
 from pneumolib.scale.ray_engine import run_ray
 
 Archive = Callable[..., Path]
@@ -58,3 +59,29 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'pneumolib\[ray\]'"):
         next(run_ray(tmp_path, [0]))
+
+
+def test_a_cluster_that_is_slow_to_start_gets_two_more_chances(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Ray:
+        tries = stopped = 0
+        error: Exception = Exception("The current node timed out during startup.")
+
+        def is_initialized(self) -> bool:
+            return False
+
+        def init(self, **_: object) -> None:
+            self.tries += 1
+            raise self.error
+
+        def shutdown(self) -> None:
+            self.stopped += 1
+
+    ray = Ray()
+    monkeypatch.setattr(runtime, "ray", lambda: ray)
+    with pytest.raises(ScoringError, match="cannot be started or reached: The current node timed out"):
+        next(run_ray(tmp_path, [0]))
+    assert (ray.tries, ray.stopped) == (3, 3)
+    ray.error = ConnectionError("no cluster at that address")
+    with pytest.raises(ScoringError, match="no cluster at that address"):
+        next(run_ray(tmp_path, [0]))
+    assert ray.tries == 4
