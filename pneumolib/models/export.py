@@ -39,8 +39,9 @@ PRECISIONS = {
     "openvino": ("float32", "int8"),
 }
 # By how much a class's probability may differ from Keras's. In float32 only the order of sums differs. Weights of half
-# precision are off by 1 part in 2,000; half a point in a hundred is less than anyone reads from a probability. A tenth
-# is a little more than int8 moved any of the validation images (benchmarks/export.py): beyond it, its ranges are wrong.
+# precision are off by 1 part in 2,000; half a point in a hundred is less than anyone reads from a probability. With
+# int8, answers move by some thousandths in the mean, and single undecided ones by up to about a tenth
+# (benchmarks/export.py); where a picture of the comparison moves further, the ranges do not fit.
 BOUNDS = {"float32": PARITY, "float16": 0.005, "int8": 0.1}
 MIN_REPRESENTATIVE, MAX_REPRESENTATIVE = 20, 250
 HELD_BACK = 5  # each fifth representative image is kept from the calibration, for the comparison

@@ -62,27 +62,49 @@ def litert(
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
+        ImportError: LiteRT is not installed, and int8 is asked for.
     """
     tf = runtime.tensorflow()
+    with tempfile.TemporaryDirectory() as folder, runtime.quiet(), warnings.catch_warnings():
+        write_saved_model(model, temperature, Path(folder))
+        # It warns that input and output stay float32, which is what is wanted.
+        warnings.simplefilter("ignore")
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if calibration is not None and precision == "int8":
+            return _litert_with_integers(converter, calibration)
+        if precision == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        flatbuffer: bytes = converter.convert()
+    return flatbuffer
+
+
+def _litert_with_integers(converter: Any, calibration: NDArray[np.uint8]) -> bytes:
+    """Return what `converter` makes with 8-bit numbers in all but the first convolution and the head.
+
+    Left to itself it would round those, too, which moved answers by a quarter further and gained no time.
+    """
+    from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
+
+    lite = runtime.tensorflow().lite
 
     def samples() -> Iterator[list[NDArray[np.float32]]]:
-        assert calibration is not None
         for image in calibration:
             yield [image[None, ..., None].astype(np.float32)]
 
-    with tempfile.TemporaryDirectory() as folder:
-        write_saved_model(model, temperature, Path(folder))
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if precision != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if precision == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        if precision == "int8":
-            converter.representative_dataset = samples
-        with runtime.quiet(), warnings.catch_warnings():
-            # It warns that input and output stay float32, which is what is wanted.
-            warnings.simplefilter("ignore")
-            flatbuffer: bytes = converter.convert()
+    whole = Interpreter(model_content=converter.convert())
+    names = {tensor["index"]: tensor["name"] for tensor in whole.get_tensor_details()}
+    operators = [(operator["op_name"], names[operator["outputs"][0]]) for operator in whole._get_ops_details()]
+    kinds = [kind for kind, _ in operators]
+    kept = [*operators[: kinds.index("CONV_2D") + 1], *operators[kinds.index("MEAN") :]]
+    converter.optimizations = [lite.Optimize.DEFAULT]
+    converter.representative_dataset = samples
+    # The way that TensorFlow has of leaving operators out; nothing is debugged.
+    options = lite.experimental.QuantizationDebugOptions(denylisted_nodes=[name for _, name in kept])
+    quantised = lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=samples, debug_options=options
+    )
+    flatbuffer: bytes = quantised.get_nondebug_quantized_model()
     return flatbuffer
 
 
