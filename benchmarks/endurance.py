@@ -41,6 +41,7 @@ from http_servers import Server, free_port, machine, metrics, our_server, servin
 from PIL import Image
 
 from pneumolib.data.radiograph import SUBTYPES, draw
+from pneumolib.serving.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "endurance.json"
 CALLERS, QUEUE, DEADLINE = 36, 24, 0.12
@@ -48,6 +49,7 @@ LEGS = {"10 %": 0.1, "50 %": 0.4, "100 %": 0.5}  # what part of the requests com
 KILL_SECONDS = 1.5
 PAUSE = 0.2  # seconds until a caller who was refused for want of room asks again
 GROWTH = 1.1  # how many times what the server takes after a tenth it may take at the end
+MEGABYTE = bytes(2**20)
 BUSY = frozenset({429, 504})
 JPEG, BINARY, TOO_LARGE = "image/jpeg", "application/octet-stream", frozenset({413})
 
@@ -74,7 +76,7 @@ def kinds() -> dict[str, Kind]:
     good, bad = frozenset({200}) | BUSY, frozenset({422}) | BUSY
     one, malformed = "/v1/predict", b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\nno end"
     too_long = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
-    chunks = b"%x\r\n%s\r\n" % (1 << 20, bytes(1 << 20))
+    limit, chunk = Settings().max_bytes, b"%x\r\n%s\r\n" % (len(MEGABYTE), MEGABYTE)
     return {
         "JPEG": Kind(30, [request(one, c, JPEG) for c in jpegs], good),
         "JPEG in a form": Kind(10, [form(one, [c]) for c in jpegs], good),
@@ -92,11 +94,11 @@ def kinds() -> dict[str, Kind]:
         "bomb": Kind(2, [request(one, bomb, "image/png")], TOO_LARGE | BUSY),
         "no picture": Kind(2, [request(one, b"%PDF-1.7 and so on", BINARY)], frozenset({415}) | BUSY),
         "wrong type": Kind(2, [request(one, b"{}", "application/json")], frozenset({415})),
-        "length too large": Kind(
-            1, [too_long + b"Content-Length: 40000000\r\n\r\n" + bytes(1 << 20)], frozenset({413})
-        ),
+        "length too large": Kind(1, [too_long + b"Content-Length: %d\r\n\r\n" % (2 * limit) + MEGABYTE], TOO_LARGE),
         "no end in sight": Kind(
-            0.2, [too_long + b"Transfer-Encoding: chunked\r\n\r\n" + 34 * chunks], TOO_LARGE | BUSY
+            0.2,
+            [too_long + b"Transfer-Encoding: chunked\r\n\r\n" + (limit // len(MEGABYTE) + 2) * chunk],
+            TOO_LARGE | BUSY,
         ),
         "malformed form": Kind(2, [request(one, malformed, "multipart/form-data; boundary=x")], frozenset({400})),
         "wrong parameter": Kind(1, [request(f"{one}?heatmap=pink", jpegs[0], JPEG)], frozenset({400})),
