@@ -20,13 +20,14 @@ messages quote what they cannot read.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pneumolib.data.dicom_header import PREFIX, PREFIX_AT, Elements, Header, read_header, silence, wrong
+from pneumolib.data.dicom_header import PREFIX, PREFIX_AT, Elements, Header, extra, read_header, silence, wrong
 from pneumolib.data.dicom_pixels import Shape, stored_pixels
 from pneumolib.data.dicom_tones import to_gray
 from pneumolib.errors import ImageError, ImageTooLargeError, MissingExtraError, PneumolibError, UnsupportedImageError
@@ -74,6 +75,15 @@ def read(content: bytes, max_pixels: int, *, square_pixels: bool = True) -> NDAr
 
     found: NDArray[np.uint8] = _nothing_let_out(gray, len(content))
     return found
+
+
+def preload() -> None:
+    """Load what is loaded when a file is met for the first time, as far as it is installed."""
+    for name in ("pydicom.filereader", "pydicom.datadict", "pydicom.uid", "imagecodecs"):
+        with contextlib.suppress(ImportError):
+            module = extra(name)
+            for decoder in ("jpeg8_decode", "jpegls_decode", "jpeg2k_decode") if name == "imagecodecs" else ():
+                getattr(module, decoder)
 
 
 def facts(content: bytes) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def extra(name: str) -> Any:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"the file is DICOM, and to read it a package is needed that is not installed: {error.name}. "
+            f"the file is DICOM, for which a package is needed that is not installed: {name.split('.')[0]}. "
             "Install the extra: pip install 'pneumolib[dicom]'"
         ) from error
     if name.startswith("pydicom"):

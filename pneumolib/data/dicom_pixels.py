@@ -33,6 +33,7 @@ _PIXEL_DATA = (0x7FE0, 0x0010)
 _ITEM, _END = 0xE000FFFE, 0xE0DDFFFE  # tags of a fragment, and of what ends the fragments, as little-endian words
 MOST_FRAGMENTS = 100_000
 MOST_SEGMENTS = 1000  # of a JPEG's header
+MOST_TILES = 4096  # of a JPEG 2000
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ def _jpeg(*frames: int) -> Callable[[bytes, Shape], NDArray[np.uint16]]:
         if kind not in frames:
             raise _unlike("a JPEG of another kind")
         _compare(precision, *rest, shape=shape)
+        _require_end(frame)
         if kind == _LS:
             return np.asarray(extra("imagecodecs").jpegls_decode(frame))
         if kind != _LOSSLESS and precision == 8:
@@ -211,11 +213,15 @@ def _jpeg_frame(frame: bytes) -> tuple[int, int, int, int, int]:
 def _jpeg2000(frame: bytes, shape: Shape) -> NDArray[np.uint16]:
     if len(frame) < 45 or frame[:4] != b"\xff\x4f\xff\x51":
         raise ImageError("the DICOM file's pixels are no JPEG 2000 codestream")
-    right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
+    right, bottom, left, top, tile_width, tile_height = struct.unpack_from(">6I", frame, 8)
     components, depth, across, down = struct.unpack_from(">HBBB", frame, 40)
     if (across, down) != (1, 1):
         raise _unlike("an image of another resolution")
     _compare((depth & 0x7F) + 1, bottom - top, right - left, components, shape=shape)
+    # OpenJPEG takes ten KiB for each tile, whether it is there or not.
+    if (shape.rows // max(tile_height, 1) + 1) * (shape.columns // max(tile_width, 1) + 1) > MOST_TILES:
+        raise ImageError(f"the DICOM file's pixels are in too many tiles. Allowed: {MOST_TILES:,}")
+    _require_end(frame)
     return np.asarray(extra("imagecodecs").jpeg2k_decode(frame))
 
 
@@ -226,6 +232,12 @@ def _compare(precision: int, rows: int, columns: int, components: int, *, shape:
         raise _unlike(f"{components} colours, where one gray is due")
     if not shape.stored <= precision <= 16:
         raise _unlike(f"{precision} bits, where {shape.stored} are due")
+
+
+def _require_end(frame: bytes) -> None:
+    """Refuse a codestream without its end: decoders make up what is missing, and CharLS counts for seconds first."""
+    if not frame.rstrip(b"\0\xff").endswith(b"\xff\xd9"):  # after it, zeros or ones make the length even
+        raise ImageError("the DICOM file's pixels are cut off: the end of the encoded image is missing")
 
 
 _LOSSLESS, _LS = 0xC3, 0xF7

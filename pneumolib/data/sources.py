@@ -14,7 +14,6 @@ from typing import Protocol
 
 from pneumolib.data.card import LABELS, SPLITS
 from pneumolib.data.pictures import ENDS, files_below, ignored
-from pneumolib.data.pictures import SUFFIXES as SUFFIXES
 from pneumolib.errors import DataError, DataNotFoundError, ImageTooLargeError
 
 PHANTOM_MARKER = "phantom.json"  # stands in a folder of synthetic X-rays

@@ -97,8 +97,9 @@ def _warm_up(size: int) -> None:
 
     from PIL import Image
 
-    from pneumolib.data import images
+    from pneumolib.data import dicom, images
 
+    dicom.preload()
     for kind in images.FORMATS:
         file = io.BytesIO()
         Image.new("L", (8, 8)).save(file, kind)

@@ -679,6 +679,29 @@ def test_an_encoded_image_of_another_kind_is_refused_before_it_is_decoded() -> N
     refused(content, "a JPEG of another kind")
 
 
+@pytest.mark.parametrize("name", [name for name in ENCODED if name != "RLE"])
+def test_an_encoded_image_without_its_end_is_refused_before_it_is_decoded(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoders make up the rest in silence, and CharLS counts to two thousand million before it gives up."""
+    for decoder in ("jpeg8_decode", "jpegls_decode", "jpeg2k_decode"):
+        monkeypatch.setattr(imagecodecs, decoder, lambda *_: pytest.fail("it was decoded"))
+    syntax, encode, _ = ENCODED[name]
+    frame = encode(DEEP)
+    for cut in (frame[:-2], frame[: len(frame) // 2], frame[:-2] + bytes(2)):
+        refused(dicom_file(DEEP, syntax=syntax, frame=cut), "the end of the encoded image is missing")
+
+
+def test_a_jpeg_2000_of_many_tiles_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = bytearray(jpeg2000(DEEP, 0))
+    content = dicom_file(DEEP, syntax=uid.JPEG2000Lossless, frame=bytes(frame))
+    assert decode(content).shape == DEEP.shape
+    monkeypatch.setattr(imagecodecs, "jpeg2k_decode", lambda *_: pytest.fail("it was decoded"))
+    for side in (0, 1):
+        struct.pack_into(">II", frame, 24, side, side)
+        refused(dicom_file(DEEP, syntax=uid.JPEG2000Lossless, frame=bytes(frame)), "too many tiles. Allowed: 4,096")
+
+
 def peak(content: bytes, kind: type[PneumolibError] = ImageError) -> int:
     """How many bytes Python objects take at most while a file is refused."""
     tracemalloc.start()
@@ -998,8 +1021,7 @@ def test_a_missing_package_is_an_error_that_names_the_extra(missing: str, tmp_pa
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (
-        f"xray.dcm: the file is DICOM, and to read it a package is needed that is not installed: {missing}"
-        in done.stdout
+        f"xray.dcm: the file is DICOM, for which a package is needed that is not installed: {missing}." in done.stdout
     )
     assert "pip install 'pneumolib[dicom]'" in done.stdout
 
@@ -1017,6 +1039,21 @@ def test_dicom_costs_nothing_until_it_is_met(tmp_path: Path) -> None:
     Image.fromarray(DEEP.astype(np.uint8)).save(tmp_path / "xray.png")
     code = f"import sys; from pneumolib.data.images import decode; decode({str(tmp_path / 'xray.png')!r})\n"
     code += "print([name for name in ('pydicom', 'imagecodecs', 'highdicom') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_preloaded_nothing_is_imported_when_a_file_is_met(tmp_path: Path) -> None:
+    """A process may limit its memory then."""
+    for name, (syntax, encode, _) in ENCODED.items():
+        (tmp_path / f"{name}.dcm").write_bytes(dicom_file(DEEP, syntax=syntax, frame=encode(DEEP)))
+    code = (
+        "import sys; from pathlib import Path; from pneumolib.data import dicom, images\n"
+        "import numpy as np; from PIL import Image; Image.fromarray(np.zeros((9, 9), np.uint8)).resize((3, 3))\n"
+        "Image.init(); dicom.preload(); before = set(sys.modules)\n"
+        f"for path in Path({str(tmp_path)!r}).iterdir(): images.load_square(path, 32)\n"
+        "print(sorted(set(sys.modules) - before))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
