@@ -43,6 +43,20 @@ def test_folder_zip_and_list_give_the_same_rows_and_parts_are_gone(archive: Arch
     assert first.column_names == list(blank_row())
 
 
+def test_a_dicom_tree_is_scored_by_what_its_files_are(tmp_path: Path) -> None:
+    data = pytest.importorskip("pydicom.data")
+    tree = Path(data.__file__).parent / "test_files" / "dicomdirtests"
+    for name in ("DICOMDIR", "77654033/CR1/6154", "77654033/CR2/6247", "77654033/CT2/17106"):
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).write_bytes((tree / name).read_bytes())
+    summary = score(tmp_path / "tree", tmp_path / "o.parquet", **QUICK)
+    assert (summary.images, summary.errors, summary.left_out) == (3, 1, {"DICOMDIR": 1})
+    rows = pq.read_table(tmp_path / "o.parquet").to_pylist()
+    assert [row["path"] for row in rows] == ["77654033/CR1/6154", "77654033/CR2/6247", "77654033/CT2/17106"]
+    assert [row["error"] is None for row in rows] == [True, True, False]
+    assert "no digital radiograph" in rows[2]["error"]
+
+
 def test_rows_are_what_predict_says(archive: Archive, tmp_path: Path, detector: Detector) -> None:
     place = archive(9)
     score(place, tmp_path / "o.parquet", detector=detector, **QUICK)
