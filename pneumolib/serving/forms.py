@@ -32,7 +32,7 @@ class Form:
     def __init__(self, content_type: str, max_files: int) -> None:
         self._max_files = max_files
         self._files: list[list[bytes]] = []
-        self._fields, self._in_file, self._whole = 0, False, False
+        self._whole = False
         self._name, self._value, self._disposition = bytearray(), bytearray(), b""
         _, options = parse_options_header(content_type)
         try:
@@ -55,7 +55,7 @@ class Form:
         """Read the next piece of the body.
 
         Raises:
-            FormError: it is not well-formed.
+            FormError: it is not well-formed, or holds anything but files.
             TooManyFilesError: it holds more files than it may.
         """
         try:
@@ -67,22 +67,17 @@ class Form:
         """Return the files, in order; to be called once, when all has been written.
 
         Raises:
-            FormError: it is cut off, or holds anything but files.
+            FormError: it is cut off.
         """
         if not self._whole:
             raise FormError("it is cut off")
-        if self._fields:
-            raise FormError(
-                "it holds files only; options stand in the address, such as ?operating_point=balanced. "
-                f"Received: {self._fields} other fields"
-            )
         found = []
         while self._files:
             found.append(b"".join(self._files.pop(0)))
         return found
 
     def _on_part_begin(self) -> None:
-        self._disposition, self._in_file = b"", False
+        self._disposition = b""
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
@@ -100,17 +95,17 @@ class Form:
         kind, options = parse_options_header(self._disposition)
         if kind != b"form-data" or b"name" not in options:
             raise FormError("each part has a header Content-Disposition: form-data, with a name")
-        self._in_file = b"filename" in options
-        if not self._in_file:
-            self._fields += 1
-            return
+        if b"filename" not in options:
+            raise FormError(
+                "it holds files only, and options stand in the address, such as ?operating_point=balanced. "
+                "Received: another field"
+            )
         if len(self._files) == self._max_files:
             raise TooManyFilesError
         self._files.append([])
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._in_file:
-            self._files[-1].append(data[start:end])
+        self._files[-1].append(data[start:end])
 
     def _on_end(self) -> None:
         self._whole = True

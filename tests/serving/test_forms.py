@@ -98,6 +98,12 @@ def test_a_form_that_is_not_well_formed_is_refused(
     assert caplog.records == []
 
 
+def test_a_field_is_refused_where_it_begins() -> None:
+    form = Form(FORM, 2)
+    with pytest.raises(FormError, match="options stand in the address"):
+        form.write(part() + part(FIELD)[:-5])
+
+
 def test_files_are_counted_before_they_are_read() -> None:
     form = Form(FORM, 2)
     form.write(part() + part())

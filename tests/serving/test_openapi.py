@@ -114,7 +114,7 @@ def fuzz(server: Any, path: str, method: str, mode: Any, examples: int) -> None:
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("mode", schemathesis.GenerationMode)
 def test_whatever_is_sent_is_answered_as_described(server: Any, path: str, mode: Any) -> None:
-    fuzz(server, path, "POST", mode, examples=25)
+    fuzz(server, path, "POST", mode, examples=15)
 
 
 @pytest.mark.parametrize("path", GETS)
