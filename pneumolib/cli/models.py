@@ -24,6 +24,9 @@ def add(commands: Commands) -> None:
     train.add_argument("--seed", type=int, default=0, help="decides split, weights, order, augmentation (default: 0)")
     train.add_argument("--out", metavar="DIR", help="the run's folder; left out, named after settings and data")
     train.add_argument("--resume", action="store_true", help="go on with the run that stands in DIR")
+    train.add_argument(
+        "--devices", choices=("one", "all"), default="one", help="take one GPU of this host, or all (default: one)"
+    )
     train.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into DIR/tensorboard")
 
     evaluate = add_command(
@@ -44,7 +47,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from pneumolib.data.dataset import load_dataset
     from pneumolib.models.training import train
 
-    config = Config.preset(arguments.preset, seed=arguments.seed)
+    config = Config.preset(arguments.preset, seed=arguments.seed, devices=arguments.devices)
     data = load_dataset(arguments.data, config=config)
     # Without --out the folder is named after settings and data, so what stands there can only be this very run.
     resume = arguments.resume or arguments.out is None

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
+import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pneumolib.config import environment
 from pneumolib.errors import DataError
 
 if TYPE_CHECKING:
@@ -203,7 +206,7 @@ def shifted_images(imageset: ImageSet, size: int, seed: int = 0) -> _Array:
         seed: 0 or more.
 
     Returns:
-        uint8 [N, size, size].
+        uint8 [N, size, size]; a memory map of a file without a name, so that a large part does not fill the memory.
 
     Raises:
         DataError: size or seed out of range.
@@ -225,11 +228,24 @@ def shifted_images(imageset: ImageSet, size: int, seed: int = 0) -> _Array:
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         return images.square(perturb(image, rng), size)
 
-    result = np.empty((len(imageset), size, size), np.uint8)
+    result = _off_memory((len(imageset), size, size))
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for i, square in enumerate(pool.map(one, range(len(imageset)))):
             result[i] = square
     return result
+
+
+def _off_memory(shape: tuple[int, ...]) -> _Array:
+    """Return an array of uint8 whose pages the system can write out; its file goes with it."""
+    if not math.prod(shape):
+        return np.empty(shape, np.uint8)
+    cache = environment().cache
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=cache) as file:
+        if hasattr(os, "posix_fallocate"):
+            # A disk that fills up under a memory map is no error but a signal that ends the process.
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+        return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
 def _check_patients(subtype_of: dict[str, str], needed: int) -> None:

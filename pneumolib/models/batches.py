@@ -99,7 +99,32 @@ def epoch_order(n_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return random_state(seed, epoch, _ORDER).permutation(n_images)
 
 
-def prediction_batches(images: NDArray[np.uint8], batch_size: int, *, full: bool = False) -> tf.data.Dataset:
+class Joined:
+    """Arrays of images one after the other, of which no copy is made but of the part that is asked for.
+
+    Examples:
+        >>> joined = Joined(np.zeros((3, 8, 8), np.uint8), np.ones((2, 8, 8), np.uint8))
+        >>> len(joined), joined.shape, joined[2:9].mean(axis=(1, 2)).tolist()
+        (5, (5, 8, 8), [0.0, 1.0, 1.0])
+    """
+
+    def __init__(self, *parts: NDArray[np.uint8]) -> None:
+        self._parts = parts
+        self.shape = (sum(map(len, parts)), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, places: slice) -> NDArray[np.uint8]:
+        start, stop, _ = places.indices(len(self))
+        pieces = []
+        for part in self._parts:
+            pieces.append(part[max(start, 0) : max(stop, 0)])
+            start, stop = start - len(part), stop - len(part)
+        return np.concatenate(pieces)
+
+
+def prediction_batches(images: NDArray[np.uint8] | Joined, batch_size: int, *, full: bool = False) -> tf.data.Dataset:
     """Return the images in their order, float32 ``[B, S, S, 1]`` in 0..255, the last batch smaller where it must be.
 
     With `full` the last batch is filled up with black images, so that it can be divided over devices.
@@ -107,7 +132,7 @@ def prediction_batches(images: NDArray[np.uint8], batch_size: int, *, full: bool
     tf = runtime.tensorflow()
 
     def load(start: np.int64) -> NDArray[np.float32]:
-        batch = np.asarray(images[start : start + batch_size, ..., None], np.float32)
+        batch = np.asarray(images[start : start + batch_size], np.float32)[..., None]
         return np.pad(batch, ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))) if full else batch
 
     def shaped(start: Any) -> Any:

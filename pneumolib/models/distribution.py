@@ -148,14 +148,17 @@ class Distribution:
             raise
 
 
+ONE = Distribution()
+
+
 def distribute(config: Config) -> Distribution:
     """Return the devices that train as `config` and the launcher's environment say; joins the other processes.
 
     Raises:
-        ConfigError: the batch cannot be divided evenly, or several processes were started with another backend than
-            JAX.
+        ConfigError: the batch cannot be divided evenly, the processes have unequal numbers of devices, or several were
+            started with another backend than JAX.
     """
-    keras = runtime.keras()
+    keras, tf = runtime.keras(), runtime.tensorflow()  # TensorFlow feeds JAX, too
     backend = keras.backend.backend()
     processes, process = runtime.join_processes()
     if backend == "jax":
@@ -163,14 +166,19 @@ def distribute(config: Config) -> Distribution:
 
         everywhere = jax.devices()
     else:
-        tf = runtime.tensorflow()
         everywhere = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    of_process: dict[int, list[Any]] = {}
+    for device in everywhere:
+        of_process.setdefault(getattr(device, "process_index", 0), []).append(device)
     if config.devices == "one":
         # One of each process: a process that is started for each GPU has but one.
-        everywhere = list({getattr(device, "process_index", 0): device for device in reversed(everywhere)}.values())
-        everywhere.reverse()
+        of_process = {number: devices[:1] for number, devices in of_process.items()}
+    if len({len(devices) for devices in of_process.values()}) > 1:
+        counts = ", ".join(f"process {number}: {len(devices)}" for number, devices in sorted(of_process.items()))
+        raise ConfigError(f"Processes that train together need equally many devices each. Received: {counts}")
+    everywhere = [device for _, devices in sorted(of_process.items()) for device in devices]
     if len(everywhere) == 1:
-        return Distribution()
+        return ONE
     if config.batch_size % len(everywhere):
         raise ConfigError(
             "A batch is divided evenly over the devices. Allowed: batch_size a multiple of their number, "

@@ -44,9 +44,8 @@ def finish(model: keras.Model, split: Split, config: Config, folder: Path) -> No
     exact.set_weights(model.get_weights())
 
     parts = [split.val, split.shifted]
-    images = np.concatenate(
-        [split.val.images(config.size), shifted_images(split.shifted, config.size, seed=split.seed)]
-    )
+    shifted = shifted_images(split.shifted, config.size, seed=split.seed)
+    images = batches.Joined(split.val.images(config.size), shifted)
     targets = np.concatenate([part.targets(config.classes) for part in parts])
     truth = targets > 0
     logits = predict_logits(exact, images, config.batch_size)
@@ -146,7 +145,9 @@ def measure_batch_statistics(model: keras.Model, images: NDArray[np.uint8], conf
         norm.moving_variance.assign(np.maximum(square - mean**2, 0))
 
 
-def predict_logits(model: keras.Model, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
+def predict_logits(
+    model: keras.Model, images: NDArray[np.uint8] | batches.Joined, batch_size: int
+) -> NDArray[np.float32]:
     """Return the logits of `model` for uint8 images ``[N, S, S]``: float32 ``[N, C]``."""
     keras = runtime.keras()
     head = keras.Model(model.input, model.get_layer("logits").output)

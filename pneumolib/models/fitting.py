@@ -21,7 +21,7 @@ from pneumolib.errors import MissingExtraError
 from pneumolib.evaluation.metrics import auc
 from pneumolib.models.batches import one_hot, prediction_batches
 from pneumolib.models.checkpoint import Checkpoint, restore_callbacks, save_checkpoint, write_atomically
-from pneumolib.models.distribution import Distribution
+from pneumolib.models.distribution import ONE, Distribution
 from pneumolib.models.resnet import build_model
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Validate(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, split: Split, config: Config, history: list[dict[str, float]], distribution: Distribution
+        self, split: Split, config: Config, history: list[dict[str, float]], distribution: Distribution = ONE
     ) -> None:
         super().__init__()
         self._parts: dict[str, tuple[ImageSet, NDArray[np.uint8]]] = {}
