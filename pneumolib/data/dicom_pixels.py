@@ -156,17 +156,20 @@ def _rle(frame: bytes, shape: Shape) -> NDArray[np.uint16]:
 def _unpacked(packed: bytes, size: int) -> bytes:
     """Undo PackBits: a head below 128 announces as many bytes and one, one above 128 a byte that is repeated."""
     out, at = bytearray(), 0
-    while len(out) < size and at < len(packed):
-        head = packed[at]
-        at += 1
-        if head < 128:
-            out += packed[at : at + head + 1]
-            at += head + 1
-        elif head > 128:
-            out += packed[at : at + 1] * (257 - head)
-            at += 1
-    if len(out) < size:
-        raise _cut(size - len(out))
+    try:
+        while len(out) < size:
+            head = packed[at]
+            if head < 128:
+                end = at + head + 2
+                out += packed[at + 1 : end]
+                at = end
+            elif head > 128:
+                out += packed[at + 1 : at + 2] * (257 - head)
+                at += 2
+            else:
+                at += 1
+    except IndexError:
+        raise _cut(size - len(out)) from None
     return bytes(out[:size])
 
 

@@ -15,13 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
-import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+pydicom = pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
+imagecodecs = pytest.importorskip("imagecodecs", reason="the extra 'dicom' is not installed")
+
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate

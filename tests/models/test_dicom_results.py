@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 import shutil
 import subprocess
 import warnings
@@ -11,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import pytest
 from PIL import Image
+
+pydicom = pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
+pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed")
+
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 
@@ -44,9 +49,10 @@ PLACE = {
 }
 
 
-def xray(seed: int = 1, leave_out: tuple[str, ...] = (), **elements: Any) -> bytes:
+def xray(seed: int = 1, leave_out: tuple[str, ...] = (), values: np.ndarray | None = None, **elements: Any) -> bytes:
     """A CR image as a file."""
-    values = draw("bacterial", seed, size=(300, 240)).astype(np.uint16) * 16
+    if values is None:
+        values = draw("bacterial", seed, size=(300, 240)).astype(np.uint16) * 16
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
@@ -257,3 +263,17 @@ def test_a_source_that_does_not_keep_to_the_standard_is_refused_without_a_quotat
         with pytest.raises(DataError, match="not what the standard allows") as caught:
             make(odd, explained(detector, odd), detector)
         assert "14.2.61" not in str(caught.value)
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "dicom.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    # One that the detector takes for an X-ray.
+    pixels = draw("normal", 12, size=(448, 540))
+    Path("scan.dcm").write_bytes(xray(values=pixels.astype(np.uint16) * 16))
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(compile(code, "docs/dicom.md", "exec"), {})
+    assert "scan.dcm: normal, probability" in said.getvalue()
+    assert opened(Path("report.dcm").read_bytes()).Modality == "SR"
+    assert opened(Path("heat.dcm").read_bytes()).StudyInstanceUID == IDENTITY["StudyInstanceUID"]
