@@ -34,8 +34,11 @@ def main(settings: dict[str, Any]) -> None:
     # When this ends is the server's to decide: signals for the terminal's or the service's whole group come here too.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    from pneumolib.data import dicom
+
     _warm_up(settings["size"])
     _limit(settings["memory"])
+    dicom_loaded = False
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     _write(answers, {}, b"")
     while True:
@@ -45,6 +48,12 @@ def main(settings: dict[str, Any]) -> None:
         n_header, n_content = LENGTHS.unpack(lengths)
         header = json.loads(requests.read(n_header))
         content = requests.read(n_content)
+        if not dicom_loaded and dicom.is_dicom(content):
+            # Half a second and 60 MB, which only those pay who send DICOM; what it takes is not the file's.
+            dicom_loaded = True
+            _limit(None)
+            dicom.preload()
+            _limit(settings["memory"])
         # The server kills what takes too long; where the server has gone, the system does.
         signal.setitimer(signal.ITIMER_REAL, settings["seconds"] + 1)
         answer, body = _answer(content, header["picture"], settings)
@@ -97,22 +106,22 @@ def _warm_up(size: int) -> None:
 
     from PIL import Image
 
-    from pneumolib.data import dicom, images
+    from pneumolib.data import images
 
-    dicom.preload()
     for kind in images.FORMATS:
         file = io.BytesIO()
         Image.new("L", (8, 8)).save(file, kind)
         images.load_square(file.getvalue(), size)
 
 
-def _limit(memory: int) -> None:
-    """Allow so many bytes beyond what the process has now, and nothing written to a disk."""
+def _limit(memory: int | None) -> None:
+    """Allow so many bytes beyond what the process has now, None for any number, and nothing written to a disk."""
     import resource
 
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
     with contextlib.suppress(OSError, ValueError):  # Linux only; elsewhere memory stays unlimited
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        limit = pages * resource.getpagesize() + memory
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        limit = most if memory is None else pages * resource.getpagesize() + memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, most))
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(kind, (0, 0))

@@ -7,6 +7,8 @@ import contextlib
 import http.client
 import io
 import json
+import re
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +22,9 @@ pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
 
 import pydicom
 
-from pneumolib.data.images import Limits, load_square
+from pneumolib.data.images import Limits, load_square, square
 from pneumolib.errors import ImageTooLargeError, PneumolibError, UnsupportedImageError
+from pneumolib.serving.decoder import Decoder
 
 FOLDER = Path(pydicom.__file__).parent / "data"
 FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
@@ -110,3 +113,18 @@ def test_a_radiograph_gets_its_answer_without_a_name(
     for told in (reply.content, shown):
         assert b"Doe^Jane" not in told
         assert b"4711-0815" not in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its memory")
+def test_what_reads_dicom_does_not_count_against_a_files_memory(pixels: np.ndarray, x_ray: bytes) -> None:
+    decoder = Decoder(64, Limits(), memory=32 * 2**20, seconds=60)  # less than pydicom and imagecodecs take
+    try:
+        decoder.decode(x_ray)
+        before = decoder.pid
+        for _ in range(2):
+            np.testing.assert_array_equal(decoder.decode(radiograph(pixels)).square, square(pixels, 64))
+        assert decoder.pid == before
+        limit = re.search(r"Max address space +(\d+)", Path(f"/proc/{before}/limits").read_text())
+        assert limit is not None
+    finally:
+        decoder.stop()
