@@ -322,7 +322,7 @@ def test_it_ends_over_a_file_even_when_the_server_has_gone() -> None:
 def test_it_may_write_no_file_and_takes_only_its_memory(shared: Decoder, x_ray: bytes) -> None:
     shared.decode(x_ray)
     lines = Path(f"/proc/{shared.pid}/limits").read_text().splitlines()
-    limits = {line[:26].strip(): line[26:].split()[1] for line in lines[1:]}
+    limits = {line[:26].strip(): line[26:].split()[0] for line in lines[1:]}
     assert limits["Max file size"] == limits["Max core file size"] == "0"
     assert 256 * 2**20 <= int(limits["Max address space"]) < 2**31
 
