@@ -110,13 +110,8 @@ def _nothing_let_out(work: Any, size: int) -> Any:
         except ImageError as error:
             kind, message = type(error), str(error)
         except ImportError:  # imagecodecs can be built without some of its decoders
-            kind, message = (
-                MissingExtraError,
-                (
-                    "reading this DICOM file needs a decoder that is not installed. "
-                    "Install the extra: pip install 'pneumolib[dicom]'"
-                ),
-            )
+            kind = MissingExtraError
+            message = "the DICOM file's decoder is not installed. Install the extra: pip install 'pneumolib[dicom]'"
         except Exception:  # pydicom and the decoders raise whatever comes
             kind, message = ImageError, f"the DICOM file is damaged. Allowed: a whole file. Received: {size:,} bytes"
     # Raised here, where no other error is being handled, it does not carry that one along.

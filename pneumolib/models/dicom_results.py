@@ -96,6 +96,7 @@ def _report(header: Dataset, explanation: Explanation, detector: Detector) -> Da
             parameters=[
                 f"operating point: {answer.operating_point}",
                 f"threshold: {answer.threshold:.6g} of the calibrated probability",
+                f"sha256: {detector.sha256}",
             ],
         ),
         measurements=[
@@ -222,7 +223,9 @@ def _source(
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
     if not dicom.is_dicom(content):
         raise UnsupportedImageError("Only an answer to a DICOM file can become a DICOM object. Allowed: a DICOM file.")
-    if not np.array_equal(square, explanation.image):
+    point = detector.operating_points.get(explanation.prediction.operating_point)
+    same = point is not None and point.threshold == explanation.prediction.threshold
+    if not same or not np.array_equal(square, explanation.image):
         raise DataError(
             "The explanation is of another picture, or of another detector, than the file. Allowed: what "
             "explain(detector, source) gives for this detector and this source."

@@ -21,9 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-pydicom = pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
-imagecodecs = pytest.importorskip("imagecodecs", reason="the extra 'dicom' is not installed")
+pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
+pytest.importorskip("imagecodecs", reason="the extra 'dicom' is not installed")
 
+import imagecodecs
+import pydicom
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate

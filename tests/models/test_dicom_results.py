@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pydicom = pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
+pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
 pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed")
 
+import pydicom
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 
@@ -85,8 +86,8 @@ def explained(
     prediction = Prediction(
         path=None,
         probability=p,
-        decision=("pneumonia" if p >= 0.54 else "normal") if ok else None,
-        threshold=0.54,
+        decision=("pneumonia" if p >= detector.threshold else "normal") if ok else None,
+        threshold=detector.threshold,
         operating_point="balanced",
         subtypes={"bacterial": 0.7, "viral": 0.2437},
         input=InputCheck(ok) if ok else InputCheck(False, "it is upside down", "turned"),
@@ -133,7 +134,8 @@ def test_a_report_says_what_was_answered_by_whom_and_of_what(detector: Detector,
     assert said["Algorithm Version"] == [detector.version]
     assert said["Algorithm Parameters"] == [
         "operating point: balanced",
-        "threshold: 0.54 of the calibrated probability",
+        f"threshold: {detector.threshold:.6g} of the calibrated probability",
+        f"sha256: {detector.sha256}",
     ]
     assert said["Comment"] == [WARNING]
     assert said["Source of Measurement"] == [PLACE["SOPInstanceUID"]]
@@ -229,6 +231,9 @@ def test_what_does_not_belong_together_is_refused(make: Any, detector: Detector,
     found = explained(detector, xray())
     with pytest.raises(DataError, match="explanation is of another picture"):
         make(xray(seed=2), found, detector)
+    other = replace(found, prediction=replace(found.prediction, threshold=0.123))
+    with pytest.raises(DataError, match="or of another detector"):
+        make(xray(), other, detector)
     with pytest.raises(DataError, match=r"refused by the check of the input.*upside down"):
         make(xray(), explained(detector, xray(), ok=False), detector)
     with pytest.raises(DataError, match="does not say where it belongs: it lacks StudyInstanceUID"):
