@@ -210,6 +210,8 @@ def test_the_proxy_of_the_page_passes_pictures_and_keeps_its_promises(
         cwd=tmp_path, check=True, capture_output=True,
     )  # fmt: skip
     port, (snippet,) = free_port(), blocks("nginx")
+    (allowed,) = re.findall(r"client_max_body_size (\d+)m;", snippet)
+    assert int(allowed) * 2**20 > max(Settings().max_batch_bytes, Settings().max_bytes)
     for there, here in (
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
         ("/etc/nginx/tls/x-ray.example.pem", f"{tmp_path}/pem"),
@@ -252,7 +254,7 @@ def test_the_proxy_of_the_page_passes_pictures_and_keeps_its_promises(
         assert ask("/pneumonia/metrics")[0] == 404
         status, answer = ask("/pneumonia/v1/predict", (folder / "x-ray.jpeg").read_bytes())
         assert (status, json.loads(answer)["decision"]) == (200, "normal")
-        status, problem = ask("/pneumonia/v1/predict", bytes(40 * 2**20))
+        status, problem = ask("/pneumonia/v1/predict", bytes(Settings().max_bytes + 2**20))
         assert (status, json.loads(problem)["code"]) == (413, "body_too_large")
         assert {ask("/pneumonia/v2/health/ready")[0] for _ in range(60)} == {200, 429}
         assert list((tmp_path / "client_body").iterdir()) == []
