@@ -67,7 +67,7 @@ def size(text: str) -> float:
 
 def memory(lanes: int) -> float:
     """Bytes that a server takes at most: itself, what lanes decode with their processes, the bodies that it holds."""
-    return 0.3 * 2**30 + lanes * (SETTINGS.decode_bytes + 0.05 * 2**30) + SETTINGS.max_buffered_bytes
+    return 0.25 * 2**30 + lanes * (SETTINGS.decode_bytes + 0.1 * 2**30) + SETTINGS.max_buffered_bytes
 
 
 def test_the_image_is_made_of_what_the_checkout_holds() -> None:
