@@ -163,14 +163,20 @@ class TestEnvironment:
     def test_defaults(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         assert environment() == config.Environment(
-            data=None, preset=None, home=Path("artifacts"), cache=tmp_path / "pneumolib", tensorflow_logs=False
+            data=None,
+            preset=None,
+            home=Path("artifacts"),
+            cache=tmp_path / "pneumolib",
+            api_key=None,
+            tensorflow_logs=False,
         )
 
     def test_variables_are_read_at_each_call(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        values = {"DATA": "phantom", "PRESET": "quick", "HOME": tmp_path, "CACHE": tmp_path / "c", "TF_LOGS": "1"}
+        values = {"DATA": "phantom", "PRESET": "quick", "HOME": tmp_path, "CACHE": tmp_path / "c"}
+        values |= {"TF_LOGS": "1", "API_KEY": "k" * 16}
         for name, value in values.items():
             monkeypatch.setenv(f"PNEUMOLIB_{name}", str(value))
-        assert environment() == config.Environment("phantom", "quick", tmp_path, tmp_path / "c", True)
+        assert environment() == config.Environment("phantom", "quick", tmp_path, tmp_path / "c", "k" * 16, True)
 
     def test_empty_variable_counts_as_not_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in VARIABLES:
