@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from pneumolib.models.detector import Detector
 from pneumolib.serving import schema
+from pneumolib.serving.decoder import Decoder
 from pneumolib.serving.desk import Desk
 from pneumolib.serving.guard import Guard, problem_response
 from pneumolib.serving.lanes import Lanes
@@ -38,7 +39,9 @@ _DOCS_POLICY = (
 )
 
 
-def create_app(detector: Detector, settings: Settings | None = None) -> FastAPI:
+def create_app(
+    detector: Detector, settings: Settings | None = None, *, decoders: Sequence[Decoder] | None = None
+) -> FastAPI:
     """Return the ASGI application that answers with `detector`.
 
     It takes pictures once its lifespan has begun, every lane has warmed up, and the detector has given the answer that
@@ -47,10 +50,11 @@ def create_app(detector: Detector, settings: Settings | None = None) -> FastAPI:
     Args:
         detector: as `load_detector` gives it; with one thread, as the lanes work side by side.
         settings: limits and key; where it listens is the server's business. None takes the defaults.
+        decoders: as `Lanes` takes them.
     """
     settings = settings or Settings()
     metrics = Metrics(name=detector.name, version=detector.version, sha256=detector.sha256)
-    lanes = Lanes(detector, settings, metrics)
+    lanes = Lanes(detector, settings, metrics, decoders)
     desk = Desk(detector, settings, metrics, lanes)
 
     @contextlib.asynccontextmanager

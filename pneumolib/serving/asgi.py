@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from types import FrameType
 
@@ -17,6 +17,7 @@ from pneumolib.errors import ServerError
 from pneumolib.models.detector import Detector
 from pneumolib.serving.app import create_app
 from pneumolib.serving.connection import Connection
+from pneumolib.serving.decoder import Decoder
 from pneumolib.serving.settings import Settings
 
 START_SECONDS = 60.0
@@ -29,10 +30,13 @@ class Server(uvicorn.Server):
         detector: as `load_detector` gives it.
         settings: limits.
         listener: the socket.
+        decoders: as `Lanes` takes them.
     """
 
-    def __init__(self, detector: Detector, settings: Settings, listener: socket.socket) -> None:
-        app = create_app(detector, settings)
+    def __init__(
+        self, detector: Detector, settings: Settings, listener: socket.socket, decoders: Sequence[Decoder]
+    ) -> None:
+        app = create_app(detector, settings, decoders=decoders)
         self._lanes, self._listener = app.state.lanes, listener
         super().__init__(
             uvicorn.Config(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pneumolib import errors
 from pneumolib.data.images import Limits
 from pneumolib.serving.decoding import LENGTHS, PREVIEW
+from pneumolib.serving.settings import Settings
 
 START_SECONDS = 60.0
 _MAX_HEADER = 64 * 2**10
@@ -169,6 +170,12 @@ class Decoder:
         if n_header > _MAX_HEADER or n_body > self._size**2 + PREVIEW**2:
             raise ValueError("an answer of that length is none")
         return json.loads(_read(answers, n_header, deadline)), _read(answers, n_body, deadline)
+
+
+def new_decoders(size: int, settings: Settings) -> list[Decoder]:
+    """Return a decoder for each lane, none of them started."""
+    memory, seconds = settings.decode_bytes, settings.decode_seconds
+    return [Decoder(size, settings.limits, memory=memory, seconds=seconds) for _ in range(settings.n_lanes)]
 
 
 def _decoded(header: dict[str, Any], body: bytes, size: int, picture: bool) -> Decoded:

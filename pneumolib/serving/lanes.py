@@ -13,12 +13,13 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pneumolib.errors import PneumolibError
 from pneumolib.models.detector import Detector
-from pneumolib.serving.decoder import Decoder, DecoderLost, DecoderMissing
+from pneumolib.serving.decoder import Decoder, DecoderLost, DecoderMissing, new_decoders
 from pneumolib.serving.metrics import Metrics
 from pneumolib.serving.problems import Problem
 from pneumolib.serving.settings import Settings
@@ -47,9 +48,12 @@ class Lanes:
         detector: answers from any number of threads at once.
         settings: how many lanes, how long the queue, how much a file may take.
         metrics: what is counted.
+        decoders: one for each lane, as `new_decoders` gives them, started or not; None makes them.
     """
 
-    def __init__(self, detector: Detector, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, detector: Detector, settings: Settings, metrics: Metrics, decoders: Sequence[Decoder] | None = None
+    ) -> None:
         self._detector, self._settings, self._metrics = detector, settings, metrics
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
@@ -57,8 +61,8 @@ class Lanes:
         self._seconds = 0.05  # a picture's, a moving mean
         self._started = 0
         self._threads = [
-            threading.Thread(target=self._work, name=f"lane-{number}", daemon=True)
-            for number in range(settings.n_lanes)
+            threading.Thread(target=self._work, args=(decoder,), name=f"lane-{number}", daemon=True)
+            for number, decoder in enumerate(decoders or new_decoders(detector.size, settings))
         ]
         self.draining = False  # is the server about to stop?
         self.failure: str | None = None  # why it will never be ready
@@ -152,10 +156,8 @@ class Lanes:
             self._metrics.queue_depth.set(len(self._waiting))
             return True
 
-    def _work(self) -> None:
+    def _work(self, decoder: Decoder) -> None:
         """What a lane does; once it has warmed up, no picture ends it."""
-        s = self._settings
-        decoder = Decoder(self._detector.size, s.limits, memory=s.decode_bytes, seconds=s.decode_seconds)
         try:
             try:
                 self.self_check = warm_up(self._detector, decoder)

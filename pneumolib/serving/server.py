@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pneumolib import runtime
 from pneumolib.errors import ConfigError, MissingExtraError, ServerError
 from pneumolib.models.detector import Detector, load_detector
+from pneumolib.serving.decoder import DecoderMissing, new_decoders
 from pneumolib.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,11 +63,12 @@ class BackgroundServer:
     """
 
     def __init__(self, detector: Detector, settings: Settings) -> None:
-        self._close = contextlib.ExitStack()
-        listener = self._close.enter_context(_listening(settings))
-        self.url = _url(settings, listener)
-        self.port: int = listener.getsockname()[1]
-        self._server = _server(detector, settings, listener)
+        with contextlib.ExitStack() as opened:
+            listener = opened.enter_context(_listening(settings))
+            self.url = _url(settings, listener)
+            self.port: int = listener.getsockname()[1]
+            self._server = _server(detector, settings, listener)
+            self._close = opened.pop_all()
         self._thread = threading.Thread(target=self._server.work, name="pneumolib-server", daemon=True)
         self._thread.start()
         try:
@@ -138,14 +140,23 @@ def old_pillow() -> str | None:
 
 
 def _server(detector: Detector, settings: Settings, listener: socket.socket) -> Server:
-    try:
-        from pneumolib.serving.asgi import Server
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"Serving needs a package that is not installed: {error.name}. "
-            "Install the extra: pip install 'pneumolib[serve]'"
-        ) from error
-    return Server(detector, settings, listener)
+    decoders = new_decoders(detector.size, settings)
+    with contextlib.ExitStack() as undone:
+        for decoder in decoders:
+            undone.callback(decoder.stop)
+            # They get ready while the rest is imported. What cannot be started is the lanes' to tell.
+            with contextlib.suppress(DecoderMissing):
+                decoder.start()
+        try:
+            from pneumolib.serving.asgi import Server
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                f"Serving needs a package that is not installed: {error.name}. "
+                "Install the extra: pip install 'pneumolib[serve]'"
+            ) from error
+        server = Server(detector, settings, listener, decoders)
+        undone.pop_all()
+    return server
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
 from pneumolib import runtime, serve
 from pneumolib.errors import ArtifactError, DataNotFoundError, MissingExtraError, ServerError
 from pneumolib.models.detector import Detector
+from pneumolib.serving.decoder import Decoder, new_decoders
 from pneumolib.serving.server import BackgroundServer, _listening
 from pneumolib.serving.settings import Settings
 
@@ -200,10 +201,19 @@ def test_a_detector_that_answers_otherwise_than_when_it_was_saved_is_not_served(
 
 
 def test_without_the_extra_the_way_out_is_told(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Decoder] = []
+
+    def new(size: int, settings: Settings) -> list[Decoder]:
+        made.extend(new_decoders(size, settings))
+        return made
+
+    monkeypatch.setattr("pneumolib.serving.server.new_decoders", new)
     monkeypatch.delitem(sys.modules, "pneumolib.serving.asgi")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'pneumolib\[serve\]'"):
         serve(detector, show=False)
+    assert made
+    assert all(decoder.pid is None for decoder in made)
 
 
 def test_a_phantoms_detector_is_served_only_when_it_is_asked_for(
