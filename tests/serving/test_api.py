@@ -204,7 +204,7 @@ def test_addresses_are_what_they_are(server: Any, wire: Callable[..., Any], addr
 @pytest.fixture(scope="module")
 def strict(start: Callable[..., Any]) -> Iterator[Any]:
     """A server that asks for a key and gives a body little time."""
-    with start(api_key=KEY, body_seconds=0.3) as server:
+    with start(api_key=KEY, body_seconds=1.0) as server:
         yield server
 
 

@@ -174,7 +174,7 @@ def test_a_bomb_costs_one_process_and_the_next_file_gets_another(own: Callable[.
 
 @pytest.mark.parametrize("count", [100, 2**20], ids=["fits the pipe", "does not fit the pipe"])
 def test_decoding_that_does_not_end_is_ended(own: Callable[..., Decoder], x_ray: bytes, count: int) -> None:
-    decoder = own(seconds=0.2)
+    decoder = own(seconds=0.5)
     decoder.decode(encoded(np.zeros((8, 8), np.uint8), "PNG"))
     assert decoder.pid is not None
     os.kill(decoder.pid, signal.SIGSTOP)

@@ -58,7 +58,7 @@ def test_what_waited_too_long_is_told_and_not_computed(
     background: Callable[..., Future[httpx.Response]],
     is_problem: Callable[..., bool],
 ) -> None:
-    with start(gate, deadline_seconds=0.2) as server:
+    with start(gate, deadline_seconds=1.0) as server:
         gate.shut()
         first = background(post, server, x_ray)
         gate.wait_for_one()
