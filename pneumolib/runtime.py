@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 from pneumolib.config import environment
 from pneumolib.errors import ConfigError, DataNotFoundError, MissingExtraError
@@ -31,7 +31,7 @@ def quiet() -> Iterator[None]:
         yield
         return
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
+    with _held() as held:
         saved = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
@@ -43,6 +43,26 @@ def quiet() -> Iterator[None]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+def _held() -> IO[bytes]:
+    """A file that is in memory where the system offers one: not every place may be written to."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("pneumolib"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+@functools.cache
+def onnxruntime() -> ModuleType:
+    """Return the `onnxruntime` module, imported without log noise.
+
+    It comes without telling its makers of its use, which it does by itself from version 1.29 on: where X-rays are
+    looked at, nothing goes out that nobody asked for. Set ``ORT_DISABLE_TELEMETRY=0`` to have it otherwise.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    with quiet():
+        import onnxruntime as module
+    return module
 
 
 @functools.cache

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 REAL = os.environ.pop("PNEUMOLIB_DATA", None)
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Where a shell runs the tests in the background they inherit that interruptions are ignored, and so would all that they
+# start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

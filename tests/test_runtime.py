@@ -171,3 +171,11 @@ class TestColab:
         assert runtime.drive_folder("runs") == Path("/content/drive/MyDrive/runs")
         assert mounted == ["/content/drive"]
         assert made == [Path("/content/drive/MyDrive/runs")]
+
+
+def test_a_detector_leaves_nothing_of_its_use_behind(tmp_path: Path) -> None:
+    code = "import pneumolib as pn\npn.load_detector().self_check()"
+    places = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    surroundings = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=surroundings | places)
+    assert list(tmp_path.rglob("*")) == []

@@ -46,8 +46,7 @@ def _saved_model(path: Path, threads: int) -> Answer:
 
 
 def _onnx(path: Path, threads: int) -> Answer:
-    import onnxruntime
-
+    onnxruntime = runtime.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

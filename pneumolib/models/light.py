@@ -105,9 +105,8 @@ def _open_session(graph: bytes, threads: int) -> Any:
     # when the graph comes from memory (microsoft/onnxruntime#27430). The key of such a name is always this word.
     if b"location" in graph:
         raise ArtifactError("The graph refers to other files, which no detector's does; it was not opened.")
+    onnxruntime = runtime.onnxruntime()
     with runtime.quiet():
-        import onnxruntime
-
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

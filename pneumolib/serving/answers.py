@@ -7,6 +7,7 @@ import platform
 from typing import Any
 
 import pneumolib
+from pneumolib import runtime
 from pneumolib.models.detector import Detector
 from pneumolib.serving import schema
 from pneumolib.serving.settings import Settings
@@ -57,7 +58,6 @@ def answer(
 
 def model_info(detector: Detector, settings: Settings, self_check: float | None) -> schema.ModelInfo:
     """Return what ``/v1/model`` tells of `detector` and of what is taken in."""
-    import onnxruntime
     import PIL
 
     card = detector.card
@@ -89,7 +89,7 @@ def model_info(detector: Detector, settings: Settings, self_check: float | None)
         versions={
             "pneumolib": pneumolib.__version__,
             "python": platform.python_version(),
-            "onnxruntime": onnxruntime.__version__,
+            "onnxruntime": runtime.onnxruntime().__version__,
             "pillow": PIL.__version__,
         },
     )

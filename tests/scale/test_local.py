@@ -171,6 +171,6 @@ def test_ctrl_c_keeps_what_is_finished(archive: Archive, tmp_path: Path) -> None
     )
     wait_for(lambda: len(list((tmp_path / "s.parquet.parts").glob("part-*"))) == 2)
     os.killpg(job.pid, signal.SIGINT)
-    _, err = job.communicate()
+    _, err = job.communicate(timeout=120)
     assert (job.returncode, err) == (130, "pneumolib: interrupted; what was finished is kept\n")
     assert len(list((tmp_path / "s.parquet.parts").glob("part-*"))) == 2
