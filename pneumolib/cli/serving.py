@@ -7,7 +7,6 @@ import sys
 
 from pneumolib.cli.parts import DETECTOR_HELP, Commands, add_command, detector_folder
 from pneumolib.config import environment
-from pneumolib.errors import ConfigError
 
 
 def add(commands: Commands) -> None:
@@ -36,7 +35,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     import logging
 
     from pneumolib.models.detector import load_detector
-    from pneumolib.serving.server import old_pillow, run
+    from pneumolib.serving.server import run
     from pneumolib.serving.settings import Settings
 
     settings = Settings(
@@ -46,14 +45,9 @@ def _serve(arguments: argparse.Namespace) -> int:
         queue=arguments.queue,
         deadline_seconds=arguments.deadline,
         api_key=environment().api_key,
+        accept_old_decoder=arguments.accept_old_decoder,
     )
     logging.basicConfig(format="pneumolib: %(message)s", stream=sys.stderr)
-    pillow = old_pillow()
-    if pillow is not None:
-        holes = f"Pillow {pillow} has known holes that a hostile file can reach; 13 and later have them closed"
-        if not settings.is_local and not arguments.accept_old_decoder:
-            raise ConfigError(f"{holes}. Update it: pip install -U pillow; or pass --accept-old-decoder.")
-        _say(holes)
     if not settings.is_local and settings.api_key is None:
         _say("whoever reaches this address may use it; set PNEUMOLIB_API_KEY to ask for a key")
     detector = load_detector(detector_folder(arguments.detector), allow_phantom=True, threads=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _OTHER_FILES = 256  # beside connections: pipes to decoding processes, modules, the detector
 SAFE_PILLOW = 13  # earlier ones have known holes in decoders that a server reaches (CVE-2026-112398, CVE-2026-96639)
 
+_log = logging.getLogger("pneumolib.serving")
+
 
 def run(detector: Detector, settings: Settings, *, ready: Callable[[str], None] = lambda url: None) -> None:
     """Serve until SIGTERM or SIGINT; what was begun is finished first, within `Settings.drain_seconds`.
@@ -32,8 +35,10 @@ def run(detector: Detector, settings: Settings, *, ready: Callable[[str], None] 
 
     Raises:
         ServerError: the address cannot be had, or the detector failed its self-check.
+        ConfigError: Pillow is old, and others than this machine can reach the server.
         MissingExtraError: the packages of the extra ``serve`` are not installed.
     """
+    _check_pillow(settings)
     with _listening(settings) as listener:
         _allow_files(2 * settings.max_connections + _OTHER_FILES)
         server = _server(detector, settings, listener)
@@ -63,6 +68,7 @@ class BackgroundServer:
     """
 
     def __init__(self, detector: Detector, settings: Settings) -> None:
+        _check_pillow(settings)
         with contextlib.ExitStack() as opened:
             listener = opened.enter_context(_listening(settings))
             self.url = _url(settings, listener)
@@ -116,6 +122,8 @@ def serve(
 
     Raises:
         ServerError: the address cannot be had, or the detector failed its self-check.
+        ConfigError: Pillow is old, and others than this machine can reach the server.
+        ConfigError: Pillow is old, and others than this machine can reach the server.
         MissingExtraError: the packages of the extra ``serve`` are not installed.
 
     Examples:
@@ -132,11 +140,19 @@ def serve(
     return server
 
 
-def old_pillow() -> str | None:
-    """Return Pillow's version where it has known holes that files from strangers can reach, else None."""
+def _check_pillow(settings: Settings) -> None:
+    """Refuse to let strangers reach a Pillow with known holes; on this machine, warn of it."""
     import PIL
 
-    return PIL.__version__ if int(PIL.__version__.partition(".")[0]) < SAFE_PILLOW else None
+    if int(PIL.__version__.partition(".")[0]) >= SAFE_PILLOW:
+        return
+    holes = f"Pillow {PIL.__version__} has known holes that a hostile file can reach; {SAFE_PILLOW} has them closed"
+    if not settings.is_local and not settings.accept_old_decoder:
+        raise ConfigError(
+            f"{holes}. Update it: pip install -U pillow; or take it as it is: --accept-old-decoder, "
+            "Settings(accept_old_decoder=True)"
+        )
+    _log.warning(holes)
 
 
 def _server(detector: Detector, settings: Settings, listener: socket.socket) -> Server:

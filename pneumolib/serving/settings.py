@@ -32,6 +32,8 @@ class Settings:
     port: int = 8000  # 0 takes a free one
     api_key: str | None = field(default=None, repr=False)  # callers then send "Authorization: Bearer KEY"
 
+    accept_old_decoder: bool = False  # listen beyond this machine with a Pillow that has known holes
+
     # what a request may hold
     max_bytes: int = 64 * 2**20  # of one file; as many as 32 million pixels of 16 bits have
     max_pixels: int = 32_000_000  # of one picture; a digital radiograph has up to about 18 million

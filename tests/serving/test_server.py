@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import PIL
 import pytest
 
 pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
 
 from pneumolib import runtime, serve
-from pneumolib.errors import ArtifactError, DataNotFoundError, MissingExtraError, ServerError
+from pneumolib.errors import ArtifactError, ConfigError, DataNotFoundError, MissingExtraError, ServerError
 from pneumolib.models.detector import Detector
 from pneumolib.serving.decoder import Decoder, new_decoders
 from pneumolib.serving.server import BackgroundServer, _listening
@@ -198,6 +199,19 @@ def test_a_detector_that_answers_otherwise_than_when_it_was_saved_is_not_served(
     with pytest.raises(ServerError, match=r"did not start: the detector's answer .* differs by 0\.25"):
         BackgroundServer(off, Settings(port=0))
     assert threading.active_count() == before
+
+
+def test_an_old_decoder_is_kept_from_strangers_and_warned_of(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(PIL, "__version__", "12.3.0")
+    with pytest.raises(ConfigError, match=r"Pillow 12\.3\.0 has known holes.* pip install -U pillow"):
+        BackgroundServer(detector, Settings(host="0.0.0.0", port=0, lanes=1))
+    assert not caplog.records
+    for settings in (Settings(port=0, lanes=1), Settings(host="0.0.0.0", port=0, lanes=1, accept_old_decoder=True)):
+        with BackgroundServer(detector, settings):
+            assert [record.message[:32] for record in caplog.records] == ["Pillow 12.3.0 has known holes th"]
+        caplog.clear()
 
 
 def test_without_the_extra_the_way_out_is_told(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
