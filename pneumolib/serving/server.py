@@ -123,7 +123,6 @@ def serve(
     Raises:
         ServerError: the address cannot be had, or the detector failed its self-check.
         ConfigError: Pillow is old, and others than this machine can reach the server.
-        ConfigError: Pillow is old, and others than this machine can reach the server.
         MissingExtraError: the packages of the extra ``serve`` are not installed.
 
     Examples:
