@@ -720,4 +720,4 @@ print("marked as phantom exactly where it is one:", saved["phantom"] == data.pha
 # </details>
 
 # %% [markdown] tags=["next"]
-# **This was the last notebook.** What the series found, in one table: [README](https://github.com/pneumolib/pneumolib#readme)
+# **Next:** [6 · Answers in real time](06_serve.ipynb) · [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pneumolib/pneumolib/blob/v0.1.0/notebooks/06_serve.ipynb)

@@ -297,6 +297,11 @@ sns.boxplot(data=times[parts], orient="h", ax=right, fliersize=2, color="#8fb3d9
 right.set(xlabel="milliseconds")
 plt.show()
 
+# %% [markdown]
+# Left: the more upright a curve, the more the answers are alike; its right end is the slow tail, which users remember.
+# Right: the time inside one request. The network and the check of the input take the most; decoding grows with the
+# file. In numbers:
+
 # %%
 middle, slow = times["whole"].quantile([0.5, 0.99])
 print(f"over HTTP: half of the answers within {middle:.1f} ms, 99 of 100 within {slow:.1f} ms")
@@ -306,9 +311,7 @@ print(
 )
 
 # %% [markdown]
-# Left: the more upright a curve, the more the answers are alike; its right end is the slow tail, which users remember.
-# Right: the time inside one request. The network and the check of the input take the most; decoding grows with the
-# file. These are small files on this machine, shared with whatever else it does; measure where you deploy.
+# These are small files on this machine, shared with whatever else it does; measure where you deploy.
 #
 # A common way to build such an API calls `model.predict()` in the handler. `benchmarks/serving.py` puts one beside this
 # server; the README has the result.
