@@ -158,7 +158,6 @@ def compare(archive: Path, out: Path, engine: str) -> dict[str, Any]:
         "images_per_second": round(n / facts["seconds"], 1),
         "images_per_second_and_core": round(n / facts["seconds"] / cores, 1),
         "milliseconds_of_a_core": {**{k: round(v, 3) for k, v in steps.items()}, "sum": round(sum(steps.values()), 3)},
-        "bytes_per_row": round(out.stat().st_size / n, 1),
         "load": round(os.getloadavg()[0], 1),
     }
 
