@@ -46,8 +46,8 @@ def _engines(found: dict[str, Any]) -> str:
     )
     after = _lines(
         f"The two files {same}. Decoding, and the network with its checks, are counted by the core that they keep "
-        "busy. By the clock the engines cannot be compared here: the machine was doing other work, and the load, how many "
-        "processes wanted one of its cores, was another each time. Reading took the local engine "
+        "busy. By the clock the engines cannot be compared here: the machine was doing other work, and the load, how "
+        "many processes wanted one of its cores, was another each time. Reading took the local engine "
         f"{steps['read']:.1f} ms by the clock, waiting for a core included, and writing {steps['write']:.1f}."
     )
     return f"{before}\n\n{text}\n\n{after}"
@@ -61,8 +61,8 @@ def _memory(run: dict[str, Any]) -> str:
         f"{run['limit_bytes_each'] / 1e6:.0f} MB of memory each (`RLIMIT_DATA`): the archive is "
         f"{run['archive_over_limit_of_all']:.0f} times what they had together. They really held "
         f"{run['peak_bytes_held_by_all'] / 1e6:.0f} MB at the most, and left {run['rows']:,} rows with {run['errors']} "
-        f"errors, {run['images'] / run['seconds']:.0f} a second by the clock at a load of {run['load']:.0f}. The workers "
-        f"kept their cores busy for {cost:.1f} ms an image with all that they do, from their start to the last row: "
+        f"errors, {run['images'] / run['seconds']:.0f} a second by the clock at a load of {run['load']:.0f}. The "
+        f"workers kept their cores busy for {cost:.1f} ms an image with all that they do, from their start to the last row: "
         f"{1e3 / cost:.0f} images a second and core, which is the cost to reckon with."
     )
 
