@@ -62,8 +62,8 @@ def _memory(run: dict[str, Any]) -> str:
         f"{run['archive_over_limit_of_all']:.0f} times what they had together. They really held "
         f"{run['peak_bytes_held_by_all'] / 1e6:.0f} MB at the most, and left {run['rows']:,} rows with {run['errors']} "
         f"errors, {run['images'] / run['seconds']:.0f} a second by the clock at a load of {run['load']:.0f}. The "
-        f"workers kept their cores busy for {cost:.1f} ms an image with all that they do, from their start to the last row: "
-        f"{1e3 / cost:.0f} images a second and core, which is the cost to reckon with."
+        f"workers kept their cores busy for {cost:.1f} ms an image with all that they do, from their start to the last "
+        f"row: {1e3 / cost:.0f} images a second and core, which is the cost to reckon with."
     )
 
 
