@@ -267,6 +267,7 @@ LIES = {
     "no time": told({"shapes": [[SIZE, SIZE]]}),
     "no array": told({"shapes": [], "seconds": 0}, b""),
     "more than there is": told({"shapes": [[SIZE, SIZE + 1]], "seconds": 0}),
+    "a byte more than it says": told({"shapes": [[SIZE, SIZE]], "seconds": 0}, SQUARE + b"x"),
     "less than there is": told({"shapes": [[SIZE // 2, SIZE // 2]], "seconds": 0}),
     "an array too many": told({"shapes": [[SIZE, SIZE], [SIZE, SIZE]], "seconds": 0}, 2 * SQUARE),
     "sides below zero": told({"shapes": [[-SIZE, -SIZE]], "seconds": 0}),
@@ -278,18 +279,37 @@ LIES = {
 }
 
 
+def liar(lie: str) -> str:
+    """A program that says it is ready, and then to whatever comes the bytes of an expression."""
+    return (
+        f"import sys\nout = sys.stdout.buffer\nout.write({told({}, b'')!r})\nout.flush()\nsys.stdin.buffer.read(8)\n"
+        f"out.write({lie})\nout.flush()"
+    )
+
+
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 def test_what_comes_out_of_a_process_is_not_believed(
     own: Callable[..., Decoder], monkeypatch: pytest.MonkeyPatch, lie: bytes
 ) -> None:
-    ready = told({}, b"")
-    program = (
-        f"import sys\nout = sys.stdout.buffer\nout.write({ready!r})\nout.flush()\nsys.stdin.buffer.read(8)\n"
-        f"out.write({lie!r})\nout.flush()"
-    )
-    monkeypatch.setattr(module, "_PROGRAM", program)
+    monkeypatch.setattr(module, "_PROGRAM", liar(repr(lie)))
     with pytest.raises(DecoderLost):
         own().decode(b"file")
+
+
+@pytest.mark.parametrize(("side", "believed"), [(PREVIEW, True), (PREVIEW + 1, False)])
+def test_nor_is_more_taken_in_than_there_can_be(
+    own: Callable[..., Decoder], monkeypatch: pytest.MonkeyPatch, side: int, believed: bool
+) -> None:
+    header = json.dumps({"shapes": [[SIZE, SIZE], [side, side]], "seconds": 0}).encode()
+    count = SIZE**2 + side**2
+    monkeypatch.setattr(module, "_PROGRAM", liar(f"{LENGTHS.pack(len(header), count) + header!r} + bytes({count})"))
+    if believed:
+        found = own().decode(b"file", picture=True)
+        assert found.picture is not None
+        assert found.picture.shape == (side, side)
+    else:
+        with pytest.raises(DecoderLost):
+            own().decode(b"file", picture=True)
 
 
 # === The process by itself ===

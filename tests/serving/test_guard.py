@@ -231,6 +231,8 @@ def test_a_server_that_ends_tells_those_who_still_wait() -> None:
     asked = Asked(raising(asyncio.CancelledError()), [], content_length="5")
     assert asked.code == "draining"
     assert asked.headers["retry-after"] == "5"
+    # The rest of a body is not waited for: the answer is whole at once.
+    assert [message.get("more_body", False) for message in asked.sent[1:]] == [False]
 
 
 def test_a_server_that_ends_finishes_what_it_has_answered() -> None:
