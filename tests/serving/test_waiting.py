@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -154,6 +155,18 @@ def test_a_server_that_ends_finishes_what_was_begun(
     stopped.result(60)
     assert "stopped" in repr(server)
     server.stop()
+
+
+def test_a_server_that_ends_takes_nothing_more(start: Callable[..., Any], wire: Callable[..., Any]) -> None:
+    """What comes before it has closed the connection is told so."""
+    with start() as server:
+        opened = wire(server)
+        opened.send(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert opened.reply().status == 200
+        server._server.ask_to_stop()
+        with contextlib.suppress(EOFError, ConnectionError):
+            opened.send(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert json.loads(opened.reply().body)["code"] == "draining"
 
 
 def test_a_server_that_warms_up_says_so(
