@@ -1,7 +1,7 @@
-"""Fill the README's results and the model card's facts from what was committed: no number in them is typed by hand.
+"""Fill the README's results and what pages in docs/ say of measured things: no number in them is typed by hand.
 
-    python tools/results.py           write them into README.md and docs/model_card.md
-    python tools/results.py --check   change nothing; status 1 where one of the two is out of step
+    python tools/results.py           write them
+    python tools/results.py --check   change nothing; status 1 where one of the pages is out of step
 
 Each number of the README comes from a file in ``benchmarks/results``; the text beside it names the benchmark that
 writes the file. The facts of the model card come from the detector in the package.
@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 from project import ROOT
+from scaling import SCALING, scoring
 
 from pneumolib.evaluation.published import N_TEST, PUBLISHED
 
@@ -46,6 +47,7 @@ def results() -> str:
         refusal(),
         "### Speed",
         speed(),
+        serving(),
     ]
     return "\n\n".join(parts)
 
@@ -215,6 +217,39 @@ an array in memory with Keras's augmentation layers ({feeding["size"]} pixels, {
 `python benchmarks/startup.py`, `runtimes.py` and `feeding.py` measure these."""
 
 
+def serving() -> str:
+    """Return what the API was seen to do: beside a naive one, under load, with odd files."""
+    found, endured, odd = _read("serving"), _read("endurance"), _read("corpora")
+    ours, theirs = found["pneumolib"], found["naive"]
+    sooner, more = found["times_shorter_p50"], found["times_more_per_second"]
+    rows = [
+        "| one X-ray at a time | median, ms | 99 % within, ms | a naive server's median, ms | times shorter |",
+        "|---|---|---|---|---|",
+    ]
+    for case, one in ours["one"].items():
+        naive = f"{theirs['one'][case]['p50']:.0f} | {sooner[case]:.1f}" if case in sooner else " | "
+        rows.append(f"| {case} | {one['p50']:.1f} | {one['p99']:.1f} | {naive} |")
+    busy = [loops["80% of its most"]["p99_over_p50"] for loops in ours["open"].values()]
+    least, most = min(more.values()), max(more.values())
+    memory = endured["memory_mb"]
+    table = "\n".join(rows)
+    files = sum(corpus["files"] for corpus in odd["corpora"].values())
+    return f"""\
+The API, beside a server as tutorials build it (FastAPI, Pillow, `model.predict` in the handler, Grad-CAM), with the
+same bytes; small files are the 224-pixel copies, large ones have 1800 x 1400 pixels (`python benchmarks/serving.py`):
+
+{table}
+
+It answers {least:.1f} to {most:.1f} times as many a second, is ready {ours["start_seconds"]["p50"]:.1f} s after its
+start (the naive one: {theirs["start_seconds"]["p50"]:.1f} s), and with requests that arrive at fixed times, at 80 % of
+the most that it can answer, the slowest in a hundred waits {min(busy):.1f} to {max(busy):.1f} times the median.
+{endured["requests"]:,} requests, good ones, bad ones, slow ones and some given up, at more than it can do, with
+decoding processes killed on the way: {len(endured["faults"])} faults, none lost; its memory was
+{memory["10 %"]["server"]:.0f} MB after a tenth of them and {memory["100 %"]["server"]:.0f} MB at the end
+(`python benchmarks/endurance.py`). All {files:,} test files of Pillow and pydicom got an answer or a
+clean refusal (`python benchmarks/corpora.py`)."""
+
+
 def facts() -> str:
     """Return what the detector in the package says of itself."""
     manifest = json.loads((WEIGHTS / "manifest.json").read_text(encoding="utf-8"))
@@ -267,7 +302,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; status 1 where out of step")
     check = parser.parse_args().check
-    for path, part, content in ((README, "results", results()), (MODEL_CARD, "facts", facts())):
+    pages = ((README, "results", results()), (MODEL_CARD, "facts", facts()), (SCALING, "scoring", scoring()))
+    for path, part, content in pages:
         text = path.read_text(encoding="utf-8")
         wanted = fill(text, part, content)
         if check and text != wanted:
