@@ -213,7 +213,7 @@ sent = {
     "half a file": (content[: len(content) // 2], "image/jpeg"),
     "a text": (b"Dear doctor, " * 9, "application/octet-stream"),
     "a web page": (b"<html>", "text/html"),
-    "too much": (bytes(34_000_000), "image/jpeg"),
+    "too much": (bytes(100_000_000), "image/jpeg"),
 }
 
 # %% tags=["nbval-check-output"]
