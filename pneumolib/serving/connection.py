@@ -74,10 +74,9 @@ class Connection(HttpToolsProtocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
-        upgrade = self.scope["state"]["upgrade"] = self.parser.should_upgrade()
+        # After such a request the parser reads nothing of this connection any more.
+        self.scope["state"]["upgrade"] = self.parser.should_upgrade()
         super().on_headers_complete()
-        if upgrade:
-            self.cycle.keep_alive = False  # the parser reads nothing of this connection any more
 
     def on_body(self, body: bytes) -> None:
         self._framing = 0

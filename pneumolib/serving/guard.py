@@ -75,7 +75,7 @@ class Guard:
                 out["X-Request-ID"] = request_id
                 out.setdefault("X-Content-Type-Options", "nosniff")
                 out.setdefault("Cache-Control", "no-store")
-                if body.unread:
+                if body.unread or state.get("upgrade"):
                     out["Connection"] = "close"
             elif not message.get("more_body", False):
                 settle()

@@ -195,7 +195,8 @@ def test_a_crowd_is_told_to_come_again_but_health_is_told() -> None:
 
 def test_a_body_that_the_parser_does_not_read_is_no_empty_one() -> None:
     assert Asked(fine, content_length="2", upgrade=True).code == "malformed_request"
-    assert Asked(fine, upgrade=True).status == 200
+    without = Asked(fine, upgrade=True)
+    assert (without.status, without.headers["connection"]) == (200, "close")
 
 
 # === What goes wrong ===
