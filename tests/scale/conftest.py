@@ -35,7 +35,8 @@ if "pneumolib.scale.worker" in " ".join(sys.orig_argv) or "default_worker.py" in
             raise MemoryError
         if word == b"WAIT":
             signal.setitimer(signal.ITIMER_REAL, 0)
-            while not os.path.exists(flag):
+            parent = os.getppid()
+            while not os.path.exists(flag) and os.getppid() == parent:  # nor longer than whoever started it
                 time.sleep(0.05)
         return prepare(self, source)
 
