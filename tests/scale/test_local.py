@@ -143,10 +143,12 @@ def test_a_job_that_is_killed_leaves_no_workers_and_goes_on_where_it_was(archive
     command = [sys.executable, "-m", "pneumolib", "score", str(place), "--out", str(out)]
     command += ["--workers", "2", "--shard-size", "8"]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(list(out.glob("part-*"))) == 5)  # the sixth waits
-    workers = children(first.pid)
-    first.kill()
-    first.wait()
+    try:
+        wait_for(lambda: len(list(out.glob("part-*"))) == 5)  # the sixth waits
+        workers = children(first.pid)
+    finally:
+        first.kill()
+        first.wait()
     assert workers
     finished = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
     (tmp_path / "flag").touch()
@@ -169,8 +171,12 @@ def test_ctrl_c_keeps_what_is_finished(archive: Archive, tmp_path: Path) -> None
     job = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    wait_for(lambda: len(list((tmp_path / "s.parquet.parts").glob("part-*"))) == 2)
-    os.killpg(job.pid, signal.SIGINT)
-    _, err = job.communicate(timeout=120)
+    try:
+        wait_for(lambda: len(list((tmp_path / "s.parquet.parts").glob("part-*"))) == 2)
+        os.killpg(job.pid, signal.SIGINT)
+        _, err = job.communicate(timeout=120)
+    finally:
+        job.kill()
+        job.communicate()
     assert (job.returncode, err) == (130, "pneumolib: interrupted; what was finished is kept\n")
     assert len(list((tmp_path / "s.parquet.parts").glob("part-*"))) == 2
