@@ -3,11 +3,12 @@
     PNEUMOLIB_DATA=chest_xray.zip python benchmarks/export.py
 
 The detector that ships is exported in every way, int8 with training images. Each export answers the validation images,
-random and shifted ones; no test image is looked at. Then each runs in fresh processes, in turn, so that other work on
-the machine hits all alike: time from an empty process to an open network and to the first answer, memory, and latency
-for one image and for eight, on one thread and on two. Ratios are taken within a round. Beside the exports stand
-`model.predict` of Keras, pneumolib itself (which asks ONNX Runtime for features and style, too), and OpenVINO left to
-choose its number format. Ten minutes on two busy cores; the script writes benchmarks/results/export.json.
+random and shifted ones; no test image is looked at. Then each is opened in fresh processes, in turn: time from an empty
+process to an open network and to the first answer, and memory. Latency is measured in one process in which all are open
+and answer one after the other, in rounds, so that other work on the machine hits all alike: for one image and for
+eight, on one thread and on two. Ratios are taken within a round. Beside the exports stand `model.predict` of Keras,
+pneumolib itself (which asks ONNX Runtime for features and style, too), and OpenVINO left to choose its number format. A
+few minutes on two cores; the script writes benchmarks/results/export.json.
 
 The detector answers through ONNX Runtime because of what is measured here and of what is not: one session takes any
 batch size and any number of threads that call at once, where a LiteRT interpreter must be resized and belongs to one
@@ -34,9 +35,10 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
-ROUNDS, CALLS, BATCHES, THREADS = 5, 30, (1, 8), (1, 2)
+STARTS, ROUNDS, BATCHES, THREADS = 5, {1: 100, 8: 30}, (1, 8), (1, 2)
+PAUSE_S = 0.005  # after each answer, so that the threads of one runtime have stopped waiting when the next begins
 REPRESENTATIVE = 250
-BASE = "onnx float32"
+BASE, TOGETHER = "onnx float32", "together"
 PACKAGES = ("onnxruntime", "ai-edge-litert", "openvino", "tensorflow")
 
 
@@ -49,7 +51,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.worker:
         kind, folder, threads, images = arguments.worker
-        print(json.dumps(work(kind, Path(folder), int(threads), Path(images), arguments.answers)))
+        found: dict[str, Any] = (
+            work_together(Path(folder), int(threads), Path(images))
+            if kind == TOGETHER
+            else work(kind, Path(folder), int(threads), Path(images), arguments.answers)
+        )
+        print(json.dumps(found))
         return
 
     from pneumolib import load_dataset, load_detector, runtime, split_by_patient
@@ -76,6 +83,8 @@ def main() -> None:
         "data": data.train.origin,
         "images": {name: len(truth) for name, (_, truth) in parts.items()},
         "representative": len(representative),
+        "rounds": ROUNDS,
+        "starts": STARTS,
         "machine": {
             "cores": os.cpu_count(),
             "load": round(os.getloadavg()[0], 1),
@@ -135,7 +144,7 @@ def compare(rows: dict[str, dict[str, Any]], images: Path, truths: dict[str, np.
     answers = {}
     for name, row in rows.items():
         place = images.with_name("answers.npy")
-        start(row, 1, images, "--answers", str(place))
+        start(row["kind"], row["folder"], 1, images, "--answers", str(place))
         answers[name] = 1 - np.load(place)[:, 0].astype(np.float64)
     for name, row in rows.items():
         row["parts"], first = {}, 0
@@ -155,38 +164,45 @@ def compare(rows: dict[str, dict[str, Any]], images: Path, truths: dict[str, np.
 
 
 def measure(rows: dict[str, dict[str, Any]], images: Path) -> None:
-    """Add to each row the medians of what its processes measured, and the ratios to `BASE` within each round."""
-    found: dict[str, dict[int, list[dict[str, Any]]]] = {name: {n: [] for n in THREADS} for name in rows}
-    for threads in THREADS:
-        for _ in range(ROUNDS):
-            for name, row in rows.items():
-                found[name][threads].append(start(row, threads, images))
+    """Add to each row what opening it takes in a fresh process, and its latency beside the others."""
+    starts: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
+    for _ in range(STARTS):
+        for name, row in rows.items():
+            starts[name].append(start(row["kind"], row["folder"], 1, images))
     for name, row in rows.items():
-        for threads in THREADS:
-            for batch in BATCHES:
-                key = f"ms_batch{batch}_threads{threads}"
-                rounds = [run[f"ms_batch{batch}"] for run in found[name][threads]]
-                bases = [run[f"ms_batch{batch}"] for run in found[BASE][threads]]
-                row[key] = round(statistics.median(rounds), 2)
-                row[f"{key}_over_base"] = round(statistics.median(a / b for a, b in zip(rounds, bases, strict=True)), 2)
         for key in ("import_s", "open_s", "first_answer_s", "peak_rss_mib"):
-            values = [run[key] for run in found[name][1] if run[key] is not None]
+            values = [found[key] for found in starts[name] if found[key] is not None]
             row[key] = round(statistics.median(values), 3) if values else None
-        print(name, {k: v for k, v in row.items() if k.startswith("ms_") or k.endswith(("_s", "_mib"))}, flush=True)
+    together = images.parent
+    places = {name: [row["kind"], str(row["folder"])] for name, row in rows.items()}
+    (together / "rows.json").write_text(json.dumps(places), encoding="utf-8")
+    for threads in THREADS:
+        found = start(TOGETHER, together, threads, images)
+        for batch in BATCHES:
+            times = {name: found[name][str(batch)] for name in rows}
+            for name, row in rows.items():
+                ratios = [a / b for a, b in zip(times[name], times[BASE], strict=True)]
+                row[f"ms_batch{batch}_threads{threads}"] = {
+                    "p50": round(statistics.median(times[name]), 2),
+                    "fastest": round(min(times[name]), 2),
+                    "over_base": round(statistics.median(ratios), 2),
+                }
+    for name, row in rows.items():
+        print(name, {key: row[key] for key in row if key.startswith("ms_") or key.endswith(("_s", "_mib"))}, flush=True)
 
 
-def start(row: dict[str, Any], threads: int, images: Path, *more: str) -> dict[str, Any]:
+def start(kind: str, folder: Path, threads: int, images: Path, *more: str) -> dict[str, Any]:
     """Return what a fresh process measures."""
-    worker = [sys.executable, __file__, "--worker", row["kind"], str(row["folder"]), str(threads), str(images), *more]
+    worker = [sys.executable, __file__, "--worker", kind, str(folder), str(threads), str(images), *more]
     done = subprocess.run(worker, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{row['name']}: {done.stderr}")
+        sys.exit(f"{kind} in {folder}: {done.stderr}")
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return facts
 
 
 def work(kind: str, folder: Path, threads: int, images: Path, answers: Path | None) -> dict[str, Any]:
-    """Open the network of `kind` in this process and time it; with `answers`, only write what it says of all images."""
+    """Open the network of `kind` in this process; with `answers`, only write what it says of all images."""
     pixels = np.load(images, mmap_mode="r")
     begin = time.perf_counter()
     prepare(kind, threads)
@@ -197,25 +213,35 @@ def work(kind: str, folder: Path, threads: int, images: Path, answers: Path | No
         batches = [pixels[i : i + 16, ..., None].astype(np.float32) for i in range(0, len(pixels), 16)]
         np.save(answers, np.concatenate([answer(batch) for batch in batches]))
         return {}
-    x = np.array(pixels[: max(BATCHES), ..., None], np.float32)
-    answer(x[:1])
-    facts: dict[str, Any] = {
-        "import_s": import_s,
-        "open_s": open_s,
-        "first_answer_s": time.perf_counter() - begin,
-    }
-    for batch in BATCHES:
-        answer(x[:batch])
-        times = []
-        for _ in range(CALLS // batch + 5):
-            t = time.perf_counter()
-            answer(x[:batch])
-            times.append((time.perf_counter() - t) * 1e3)
-        facts[f"ms_batch{batch}"] = statistics.median(times)
+    answer(np.array(pixels[:1, ..., None], np.float32))
+    first_answer_s = time.perf_counter() - begin
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     peak = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
-    return {**facts, "peak_rss_mib": peak[0] if peak else None}
+    return {
+        "import_s": import_s,
+        "open_s": open_s,
+        "first_answer_s": first_answer_s,
+        "peak_rss_mib": peak[0] if peak else None,
+    }
+
+
+def work_together(folder: Path, threads: int, images: Path) -> dict[str, dict[int, list[float]]]:
+    """Return the milliseconds of each answer, by name and batch, all networks of ``rows.json`` taking turns."""
+    x = np.array(np.load(images, mmap_mode="r")[: max(BATCHES), ..., None], np.float32)
+    places = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
+    prepare("keras", threads)
+    answers = {name: opened(kind, Path(place), threads) for name, (kind, place) in places.items()}
+    times: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in BATCHES} for name in answers}
+    for batch in BATCHES:
+        for number in range(ROUNDS[batch] + 3):
+            for name, answer in answers.items():
+                time.sleep(PAUSE_S)
+                begin = time.perf_counter()
+                answer(x[:batch])
+                if number >= 3:  # the first answers of a batch of new size prepare memory
+                    times[name][batch].append(round((time.perf_counter() - begin) * 1e3, 3))
+    return times
 
 
 def prepare(kind: str, threads: int) -> None:

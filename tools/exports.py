@@ -1,9 +1,13 @@
-"""The table of docs/export.md, from what benchmarks/export.py measured."""
+"""The table of docs/export.md, from the committed results; tools/results.py writes it there."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from project import ROOT
+
+EXPORT = ROOT / "docs" / "export.md"
 NAMES = {
     "keras": "Keras, `model.predict`",
     "pneumolib": "pneumolib itself, with features and style",
@@ -11,8 +15,9 @@ NAMES = {
 }
 
 
-def export_table(found: dict[str, Any]) -> str:
-    """Return `found`, the content of benchmarks/results/export.json, as a table with what it means."""
+def exports() -> str:
+    """Return the table of formats and precisions, with what its columns mean."""
+    found = json.loads((ROOT / "benchmarks" / "results" / "export.json").read_text(encoding="utf-8"))
     parts, machine = found["images"], found["machine"]
     n = sum(parts.values())
     rows = [
@@ -41,12 +46,11 @@ def export_table(found: dict[str, Any]) -> str:
 
 The detector that ships, `{found["detector"]}`, on {parts["val"]} random and {parts["shifted"]} shifted validation
 images: by how much P(pneumonia) differs from Keras's, what that changes in the AUC (Keras's is {aucs}),
-and in how many of the {n} decisions at the balanced threshold. Milliseconds are those of a process's fastest call, the
-median of {found["rounds"]} processes, on one thread and, after the stroke, on two; in brackets the ratio to
-`onnx float32` in the same round. The processes took turns on {machine["cores"]} cores that had other work to do;
-medians of all calls are in `benchmarks/results/export.json`. int8 was calibrated with {found["representative"]}
-training images. The packages take {sizes} on disk.
-`python benchmarks/export.py`."""
+and in how many of the {n} decisions at the balanced threshold. Milliseconds are medians on one thread and, after the
+stroke, on two; in brackets the median ratio to `onnx float32`. All runtimes took turns in one process, on
+{machine["cores"]} cores that had other work besides. How long they take to open in a process of their own, and the
+memory of that process, stand in the last columns. int8 was calibrated with {found["representative"]} training images.
+The packages take {sizes} on disk. `python benchmarks/export.py`."""
 
 
 def _small(difference: float) -> str:
@@ -59,4 +63,4 @@ def _change(value: float) -> str:
 
 def _latency(row: dict[str, Any], batch: int) -> str:
     one, two = (row[f"ms_batch{batch}_threads{threads}"] for threads in (1, 2))
-    return f"{one['fastest']:.1f} / {two['fastest']:.1f} ({one['over_base']:.2f} / {two['over_base']:.2f})"
+    return f"{one['p50']:.1f} / {two['p50']:.1f} ({one['over_base']:.2f} / {two['over_base']:.2f})"
