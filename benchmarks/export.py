@@ -4,9 +4,9 @@
 
 The detector that ships is exported in every way, int8 with training images. Each export answers the validation images,
 random and shifted ones; no test image is looked at. Then each is opened in fresh processes, in turn: time from an empty
-process to an open network and to the first answer, and memory. Latency is measured in one process in which all are open
-and answer one after the other, in rounds, so that other work on the machine hits all alike: for one image and for
-eight, on one thread and on two. Ratios are taken within a round. Beside the exports stand `model.predict` of Keras,
+process to an open network and to the first answer, and memory. For latency all processes stand open and are asked one
+after the other, in rounds, so that other work on the machine hits all alike: for one image and for eight, on one thread
+and on two. Ratios are taken within a round. Beside the exports stand `model.predict` of Keras,
 pneumolib itself (which asks ONNX Runtime for features and style, too), and OpenVINO left to choose its number format. A
 few minutes on two cores; the script writes benchmarks/results/export.json.
 
@@ -19,6 +19,7 @@ without TensorFlow; and it is installed in a fraction of TensorFlow's space.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -36,9 +37,9 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
 STARTS, ROUNDS, BATCHES, THREADS = 5, {1: 100, 8: 30}, (1, 8), (1, 2)
-PAUSE_S = 0.005  # after each answer, so that the threads of one runtime have stopped waiting when the next begins
+PAUSE_S = 0.01  # before each question, so that the threads of the one asked before wait no longer for more
 REPRESENTATIVE = 250
-BASE, TOGETHER = "onnx float32", "together"
+BASE = "onnx float32"
 PACKAGES = ("onnxruntime", "ai-edge-litert", "openvino", "tensorflow")
 
 
@@ -48,15 +49,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--worker", nargs=4, metavar=("KIND", "FOLDER", "THREADS", "IMAGES"), help=argparse.SUPPRESS)
     parser.add_argument("--answers", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--ask", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         kind, folder, threads, images = arguments.worker
-        found: dict[str, Any] = (
-            work_together(Path(folder), int(threads), Path(images))
-            if kind == TOGETHER
-            else work(kind, Path(folder), int(threads), Path(images), arguments.answers)
-        )
-        print(json.dumps(found))
+        if arguments.ask:
+            answer_on_request(kind, Path(folder), int(threads), Path(images))
+        else:
+            print(json.dumps(work(kind, Path(folder), int(threads), Path(images), arguments.answers)))
         return
 
     from pneumolib import load_dataset, load_detector, runtime, split_by_patient
@@ -144,7 +144,7 @@ def compare(rows: dict[str, dict[str, Any]], images: Path, truths: dict[str, np.
     answers = {}
     for name, row in rows.items():
         place = images.with_name("answers.npy")
-        start(row["kind"], row["folder"], 1, images, "--answers", str(place))
+        start(row, 1, images, "--answers", str(place))
         answers[name] = 1 - np.load(place)[:, 0].astype(np.float64)
     for name, row in rows.items():
         row["parts"], first = {}, 0
@@ -168,37 +168,60 @@ def measure(rows: dict[str, dict[str, Any]], images: Path) -> None:
     starts: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
     for _ in range(STARTS):
         for name, row in rows.items():
-            starts[name].append(start(row["kind"], row["folder"], 1, images))
+            starts[name].append(start(row, 1, images))
     for name, row in rows.items():
         for key in ("import_s", "open_s", "first_answer_s", "peak_rss_mib"):
             values = [found[key] for found in starts[name] if found[key] is not None]
             row[key] = round(statistics.median(values), 3) if values else None
-    together = images.parent
-    places = {name: [row["kind"], str(row["folder"])] for name, row in rows.items()}
-    (together / "rows.json").write_text(json.dumps(places), encoding="utf-8")
     for threads in THREADS:
-        found = start(TOGETHER, together, threads, images)
+        times = in_turn(rows, threads, images)
         for batch in BATCHES:
-            times = {name: found[name][str(batch)] for name in rows}
             for name, row in rows.items():
-                ratios = [a / b for a, b in zip(times[name], times[BASE], strict=True)]
+                pairs = zip(times[name][batch], times[BASE][batch], strict=True)
                 row[f"ms_batch{batch}_threads{threads}"] = {
-                    "p50": round(statistics.median(times[name]), 2),
-                    "fastest": round(min(times[name]), 2),
-                    "over_base": round(statistics.median(ratios), 2),
+                    "p50": round(statistics.median(times[name][batch]), 2),
+                    "fastest": round(min(times[name][batch]), 2),
+                    "over_base": round(statistics.median(own / base for own, base in pairs), 2),
                 }
     for name, row in rows.items():
         print(name, {key: row[key] for key in row if key.startswith("ms_") or key.endswith(("_s", "_mib"))}, flush=True)
 
 
-def start(kind: str, folder: Path, threads: int, images: Path, *more: str) -> dict[str, Any]:
+def in_turn(rows: dict[str, dict[str, Any]], threads: int, images: Path) -> dict[str, dict[int, list[float]]]:
+    """Return the milliseconds of each answer, by name and batch; a process for each row, asked one after the other."""
+    times: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in BATCHES} for name in rows}
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for name, row in rows.items():
+            command = worker(row, threads, images, "--ask")
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            workers[name] = stack.enter_context(subprocess.Popen(command, text=True, bufsize=1, **pipes))
+            stack.callback(workers[name].stdin.close)
+        for process in workers.values():
+            process.stdout.readline()  # it is open
+        for batch in BATCHES:
+            for number in range(ROUNDS[batch] + 3):
+                for name, process in workers.items():
+                    time.sleep(PAUSE_S)
+                    process.stdin.write(f"{batch}\n")
+                    milliseconds = float(process.stdout.readline())
+                    if number >= 3:  # the first answers of a batch of new size prepare memory
+                        times[name][batch].append(milliseconds)
+    return times
+
+
+def start(row: dict[str, Any], threads: int, images: Path, *more: str) -> dict[str, Any]:
     """Return what a fresh process measures."""
-    worker = [sys.executable, __file__, "--worker", kind, str(folder), str(threads), str(images), *more]
-    done = subprocess.run(worker, capture_output=True, text=True, check=False)
+    done = subprocess.run(worker(row, threads, images, *more), capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{kind} in {folder}: {done.stderr}")
+        sys.exit(f"{row['name']}: {done.stderr}")
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return facts
+
+
+def worker(row: dict[str, Any], threads: int, images: Path, *more: str) -> list[str]:
+    """Return the command line of a process that opens the network of a row."""
+    return [sys.executable, __file__, "--worker", row["kind"], str(row["folder"]), str(threads), str(images), *more]
 
 
 def work(kind: str, folder: Path, threads: int, images: Path, answers: Path | None) -> dict[str, Any]:
@@ -226,22 +249,17 @@ def work(kind: str, folder: Path, threads: int, images: Path, answers: Path | No
     }
 
 
-def work_together(folder: Path, threads: int, images: Path) -> dict[str, dict[int, list[float]]]:
-    """Return the milliseconds of each answer, by name and batch, all networks of ``rows.json`` taking turns."""
+def answer_on_request(kind: str, folder: Path, threads: int, images: Path) -> None:
+    """Open the network of `kind`, then time one answer for each batch size that comes in on standard input."""
     x = np.array(np.load(images, mmap_mode="r")[: max(BATCHES), ..., None], np.float32)
-    places = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-    prepare("keras", threads)
-    answers = {name: opened(kind, Path(place), threads) for name, (kind, place) in places.items()}
-    times: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in BATCHES} for name in answers}
-    for batch in BATCHES:
-        for number in range(ROUNDS[batch] + 3):
-            for name, answer in answers.items():
-                time.sleep(PAUSE_S)
-                begin = time.perf_counter()
-                answer(x[:batch])
-                if number >= 3:  # the first answers of a batch of new size prepare memory
-                    times[name][batch].append(round((time.perf_counter() - begin) * 1e3, 3))
-    return times
+    prepare(kind, threads)
+    answer = opened(kind, folder, threads)
+    print("open", flush=True)
+    for line in sys.stdin:
+        batch = x[: int(line)]
+        begin = time.perf_counter()
+        answer(batch)
+        print((time.perf_counter() - begin) * 1e3, flush=True)
 
 
 def prepare(kind: str, threads: int) -> None:

@@ -47,10 +47,10 @@ def exports() -> str:
 The detector that ships, `{found["detector"]}`, on {parts["val"]} random and {parts["shifted"]} shifted validation
 images: by how much P(pneumonia) differs from Keras's, what that changes in the AUC (Keras's is {aucs}),
 and in how many of the {n} decisions at the balanced threshold. Milliseconds are medians on one thread and, after the
-stroke, on two; in brackets the median ratio to `onnx float32`. All runtimes took turns in one process, on
-{machine["cores"]} cores that had other work besides. How long they take to open in a process of their own, and the
-memory of that process, stand in the last columns. int8 was calibrated with {found["representative"]} training images.
-The packages take {sizes} on disk. `python benchmarks/export.py`."""
+stroke, on two; in brackets the median ratio to `onnx float32`. Each runtime had a process of its own, and they were
+asked in turn, on {machine["cores"]} cores. How long such a process takes to open the network, and its memory, stand in
+the last columns. int8 was calibrated with {found["representative"]} training images. The packages take {sizes} on disk.
+`python benchmarks/export.py`."""
 
 
 def _small(difference: float) -> str:
