@@ -36,7 +36,8 @@ notebooks: .venv/.dev ## sync the pairs, run them (preset ci, phantom), store cl
 	@.venv/bin/python tools/notebooks.py execute
 
 bench: .venv/.dev ## measure what the README says of speed
-	@for name in decoding feeding runtimes startup files dicom serving endurance corpora; do .venv/bin/python benchmarks/$$name.py || exit 1; done
+	@for name in decoding dicom feeding files startup export serving endurance corpora; do \
+	  .venv/bin/python benchmarks/$$name.py || exit 1; done
 
 detector: .venv/.dev ## train the detector that ships again, with three seeds, and measure it: two hours on two cores
 	@.venv/bin/python benchmarks/accuracy.py --json benchmarks/results/cpu.json --ship

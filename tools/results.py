@@ -14,6 +14,7 @@ import json
 import sys
 from typing import Any
 
+from exports import EXPORT, exports
 from project import ROOT
 from scaling import SCALING, scoring
 
@@ -204,17 +205,17 @@ a hope with reasons, not a result."""
 
 def speed() -> str:
     """Return what a person waits for, as the benchmarks of speed measured it."""
-    start, feeding, runtimes = _read("startup"), _read("feeding"), _read("runtimes")
+    start, feeding, runtimes = _read("startup"), _read("feeding"), _read("export")
     seconds = start["seconds"]
-    light = runtimes["runtimes"]["onnxruntime, graph by pneumolib"]
+    (light,) = (row for row in runtimes["rows"] if row["kind"] == "pneumolib")
     ratio = feeding["pneumolib_over"]["layers in the model"]
     return f"""\
 `import pneumolib` takes {seconds["import pneumolib"]["p50"]:.2f} s and imports no TensorFlow; `pneumolib predict FILE`
 answers {seconds["pneumolib predict FILE"]["p50"]:.2f} s after the key press, and one X-ray takes the network
-{light["latency_ms_batch1_threads1"]["p50"]:.1f} ms on one thread (medians on {start["machine"]["cores"]} cores).
+{light["ms_batch1_threads1"]["p50"]:.1f} ms on one thread (medians on {start["machine"]["cores"]} cores).
 Training feeds {feeding["images_per_second"]["pneumolib"]:.0f} images/s, {ratio:.2f} times what `model.fit` reaches on
 an array in memory with Keras's augmentation layers ({feeding["size"]} pixels, {feeding["machine"]}).
-`python benchmarks/startup.py`, `runtimes.py` and `feeding.py` measure these."""
+`python benchmarks/startup.py`, `export.py` and `feeding.py` measure these."""
 
 
 def serving() -> str:
@@ -302,7 +303,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; status 1 where out of step")
     check = parser.parse_args().check
-    pages = ((README, "results", results()), (MODEL_CARD, "facts", facts()), (SCALING, "scoring", scoring()))
+    pages = (
+        (README, "results", results()),
+        (MODEL_CARD, "facts", facts()),
+        (SCALING, "scoring", scoring()),
+        (EXPORT, "table", exports()),
+    )
     for path, part, content in pages:
         text = path.read_text(encoding="utf-8")
         wanted = fill(text, part, content)
