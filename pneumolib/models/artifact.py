@@ -19,7 +19,6 @@ import json
 import math
 import os
 import re
-import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from typing import Any
 from pneumolib.config import Config
 from pneumolib.errors import ArtifactError, ConfigError
 from pneumolib.evaluation.calibration import OperatingPoint
+from pneumolib.models.folders import replaced
 from pneumolib.models.reference import require_reference
 
 FORMAT = 2
@@ -139,27 +139,16 @@ def write_artifact(folder: Path, manifest: Manifest, files: Mapping[str, bytes])
     """Write manifest and files so that `folder` never holds half a detector; one that stands there is replaced.
 
     Raises:
-        ArtifactError: `folder` holds something that is no detector.
+        ArtifactError: `folder` holds something that is no detector, or cannot be written to.
     """
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArtifactError(f"A detector is saved into a new folder, or over a detector; this is neither: {folder}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial, replaced = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.replaced")
-    for left_behind in (partial, replaced):
-        shutil.rmtree(left_behind, ignore_errors=True)
-    partial.mkdir()
-    try:
+    with replaced(folder) as partial:
         for name, content in {**files, MANIFEST: manifest.to_json()}.items():
             with open(partial / name, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        if folder.exists():
-            os.replace(folder, replaced)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _read_plain(path: Path, limit: int) -> bytes:

@@ -24,8 +24,9 @@ from pneumolib.errors import ArtifactError, ConfigError, DataError, MissingExtra
 from pneumolib.evaluation.calibration import apply_temperature
 from pneumolib.models import export_graphs
 from pneumolib.models.detector import PARITY, Detector
-from pneumolib.models.export_folder import replaced, require_replaceable, write_facts
+from pneumolib.models.export_folder import require_replaceable, write_facts
 from pneumolib.models.export_runs import PLACES, Answer, open_export
+from pneumolib.models.folders import replaced
 
 if TYPE_CHECKING:
     import keras

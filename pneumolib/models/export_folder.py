@@ -1,14 +1,10 @@
-"""The folder of an export: what ``detector.json`` says, and how it comes to stand there whole or not at all."""
+"""The folder of an export: what ``detector.json`` says, and what it may take the place of."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,30 +81,6 @@ def require_replaceable(folder: Path) -> None:
         kind = None
     if kind != KIND and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArtifactError(f"An export is written into a new folder, or over an export; this is neither: {folder}")
-
-
-@contextlib.contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
-    """Give a folder to write into, which takes the place of `folder` when all went well and else is gone.
-
-    Raises:
-        ArtifactError: nothing can be written there.
-    """
-    mark = os.getpid()
-    partial, old = folder.with_name(f".{folder.name}.{mark}.partial"), folder.with_name(f".{folder.name}.{mark}.old")
-    try:
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            partial.mkdir()
-        except OSError as error:
-            raise ArtifactError(f"The export cannot be written to {folder}: {error.strerror}.") from error
-        yield partial
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _files(folder: Path) -> list[str]:
