@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -204,8 +205,10 @@ async def open_loop(port: int, requests: Sequence[bytes], rate: float, seconds: 
 def run(job: Coroutine[Any, Any, Any]) -> Any:
     """Run a client to its end, before all other processes where the system lets it.
 
-    What a caller waits for a core that the server's threads share with him is not the server's doing.
+    What a caller waits for a core that the server's threads share with him is not the server's doing; nor is it when
+    his own Python collects garbage.
     """
+    gc.freeze()
     # select() waits to the microsecond, epoll() to the millisecond, which a schedule would feel.
     with (
         _urgent(),

@@ -6,8 +6,8 @@ last tenth of the store, as validation does, and measures the statistics of batc
 does. Steps are spread over the whole store, since each epoch takes the images in another order.
 
 What counts is the memory that is the process's own: resident, less the pages of files, which the system takes back when
-it needs them. It is looked at a hundred times a second, and a process that has more of it than the limit, which is far
-below the size of the larger store, is ended. Linux only.
+it needs them. It is looked at a hundred times a second, and a process that has more of it than the limit, a tenth of
+the larger store, is ended. Linux only.
 
     python benchmarks/memory.py --json benchmarks/results/memory.json
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-SIZE, BATCH, STEPS = 224, 8, 25
+SIZE, BATCH, STEPS = 416, 4, 50
 DRAWN = 60  # squares that are drawn and then repeated
 
 
@@ -76,7 +76,7 @@ def work(path: Path, limit: int) -> None:
     from pneumolib.models.finishing import measure_batch_statistics
     from pneumolib.models.resnet import build_model
 
-    config = Config(size=SIZE, width=16, batch_size=BATCH, augmentation="medium", precision="float32")
+    config = Config(size=SIZE, width=8, batch_size=BATCH, augmentation="medium", precision="float32")
     images = np.load(path, mmap_mode="r")
     targets = np.arange(len(images)) % config.classes
     with runtime.seeded(config.seed):
@@ -114,7 +114,7 @@ def work(path: Path, limit: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[6_000, 60_000])
-    parser.add_argument("--limit", type=int, default=1_000, metavar="MIB", help="of own memory (default: 1000)")
+    parser.add_argument("--limit", type=int, default=900, metavar="MIB", help="of own memory (default: 900)")
     parser.add_argument("--json", type=Path, metavar="F", help="write the numbers to F")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

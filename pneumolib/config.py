@@ -19,6 +19,9 @@ Strength = Literal["none", "light", "medium", "strong"]
 Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
 Devices = Literal["one", "all"]
 
+_LATER = {"devices": "one", "stochastic_depth": 0, "mixup": 0, "final_rate": 0}
+_NEVER = object()
+
 ARCHITECTURES: tuple[str, ...] = typing.get_args(Architecture)
 PRETRAINABLE = ("resnet50", "resnet50v2")
 
@@ -51,17 +54,20 @@ class Config:
     width: int = 32  # filters of the first stage; resnet18/34 only
     weights: str | None = None  # None: random; "imagenet"; or the path of a weights file
     dropout: float = 0.0  # before the classifier
+    stochastic_depth: float = 0.0  # share of images that skip the last block in training; resnet18/34 only
 
     # augmentation
     augmentation: Strength | Mapping[str, float] = "medium"  # a strength, or fields of `Augmentation`
     mix_style: float = 0.0  # probability with which an image takes the style of another (`MixStyle`); resnet18/34 only
+    mixup: float = 0.0  # both parameters of the Beta law by which images and targets are mixed in pairs; 0 is off
 
     # optimisation
     epochs: int = 28
     frozen_epochs: int = 0  # first epochs in which a pre-trained backbone stays frozen
     batch_size: int = 32
     min_steps: int = 1  # of an epoch; images of a small data set are visited several times in one
-    learning_rate: float = 1e-3  # peak, reached after the warm-up, then cosine decay to zero
+    learning_rate: float = 1e-3  # peak, reached after the warm-up, then cosine decay
+    final_rate: float = 0.0  # share of the peak that is left at the end
     fine_tune_learning_rate: float = 1e-4  # peak once a pre-trained backbone is unfrozen
     weight_decay: float = 0.05
     warmup_epochs: float = 1.0
@@ -99,11 +105,15 @@ class Config:
         if self.average_weights is not None:
             _check(0 < self.average_weights < 1, "average_weights", "None, or between 0 and 1", self.average_weights)
         _check(0 <= self.mix_style <= 1, "mix_style", "0 to 1", self.mix_style)
-        if self.mix_style and self.architecture in PRETRAINABLE:
-            raise ConfigError(
-                f"mix_style={self.mix_style} needs resnet18 or resnet34: {self.architecture} is Keras's own and is "
-                "left as it was published."
-            )
+        _check(0 <= self.stochastic_depth < 1, "stochastic_depth", "0 <= stochastic_depth < 1", self.stochastic_depth)
+        _check(0 <= self.mixup <= 10, "mixup", "0 to 10", self.mixup)
+        _check(0 <= self.final_rate <= 1, "final_rate", "0 to 1", self.final_rate)
+        for name in ("mix_style", "stochastic_depth"):
+            if getattr(self, name) and self.architecture in PRETRAINABLE:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} needs resnet18 or resnet34: {self.architecture} is Keras's own and "
+                    "is left as it was published."
+                )
         if self.weights is not None and self.architecture not in PRETRAINABLE:
             raise ConfigError(
                 f"weights={self.weights!r} needs one of the architectures {', '.join(PRETRAINABLE)}: "
@@ -162,10 +172,8 @@ class Config:
 
     def fingerprint(self) -> str:
         """Return 8 hexadecimal digits that change when any setting other than the name does."""
-        values = {k: v for k, v in self.to_dict().items() if k != "name"}
-        if self.devices == "one":
-            # Fingerprints of before there was a choice name folders and results; one device computes what it did then.
-            del values["devices"]
+        # Fingerprints name folders and results: a setting that came later is left out where it changes nothing.
+        values = {k: v for k, v in self.to_dict().items() if k != "name" and _LATER.get(k, _NEVER) != v}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

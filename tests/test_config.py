@@ -51,6 +51,9 @@ class TestConfig:
             ("augmentation", {"rotation": "much"}),
             ("augmentation", ["rotation"]),
             ("mix_style", 1.1),
+            ("stochastic_depth", 1.0),
+            ("mixup", -0.1),
+            ("final_rate", 1.5),
             ("precision", "float16"),
             ("compile_xla", "auto"),
             ("weights", 5),
@@ -83,10 +86,20 @@ class TestConfig:
             Config(weights="imagenet")
         assert Config(weights="imagenet", architecture="resnet50").weights == "imagenet"
 
-    def test_mixed_style_needs_a_network_of_ours(self) -> None:
-        with pytest.raises(ConfigError, match=r"mix_style=0\.5 needs resnet18 or resnet34"):
-            Config(architecture="resnet50", mix_style=0.5)
-        assert Config(mix_style=0.5).mix_style == 0.5
+    @pytest.mark.parametrize("field", ["mix_style", "stochastic_depth"])
+    def test_what_changes_the_network_needs_one_of_ours(self, field: str) -> None:
+        with pytest.raises(ConfigError, match=rf"{field}=0\.5 needs resnet18 or resnet34"):
+            Config(architecture="resnet50", **{field: 0.5})
+        assert getattr(Config(**{field: 0.5}), field) == 0.5
+
+    @pytest.mark.parametrize(
+        ("field", "changed"), [("devices", "all"), ("stochastic_depth", 0.1), ("mixup", 0.2), ("final_rate", 0.1)]
+    )
+    def test_a_setting_that_came_later_changes_the_fingerprint_only_where_it_is_used(
+        self, field: str, changed: Any
+    ) -> None:
+        assert Config().fingerprint() == "cfc7d35c"
+        assert Config(**{field: changed}).fingerprint() != "cfc7d35c"
 
     def test_augmentation_may_be_spelt_out_and_is_copied(self) -> None:
         steps = {"rotation": 5, "tone": 0.5}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _ORDER = 2**32 - 1  # the index that no image has: its random numbers decide the order of an epoch
+_PARTNERS = 2**30  # more epochs than any run has: the random numbers of an epoch so much later choose the partners
 
 
 def training_batches(
@@ -31,6 +32,7 @@ def training_batches(
     epochs: int,
     min_steps: int = 1,
     share: slice | None = None,
+    mixup: float = 0.0,
 ) -> tf.data.Dataset:
     """Return the batches of the epochs `first_epoch` to `epochs` - 1, one after the other.
 
@@ -50,6 +52,8 @@ def training_batches(
         epochs: where to stop.
         min_steps: the least number of batches of an epoch.
         share: which places of each batch are wanted, start and stop; None: all. The others are not read.
+        mixup: each image, with its target and weight, is mixed with another by a share from Beta(mixup, mixup)
+            (Zhang et al., 2018, arXiv:1710.09412); 0 is off.
 
     Returns:
         Batches of (float32 ``[B, S, S, 1]`` in 0..255, float32 ``[B, C]``, float32 ``[B]``), B that of the share.
@@ -65,14 +69,20 @@ def training_batches(
 
     def load(step: np.int64) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
         epoch, position = divmod(int(step), steps)
-        chosen, batch = [], []
+        batch, wanted, weight = [], [], []
         for place in (position * batch_size + offset for offset in places):
             # Where an epoch visits the images several times, each visit counts as an epoch of its own for chance.
             visit, place = epoch * visits + place // len(images), place % len(images)
             i = int(epoch_order(len(images), seed, visit)[place])
-            chosen.append(i)
-            batch.append(augment(images[i], augmentation, seed=seed, epoch=visit, index=i))
-        return np.stack(batch)[..., None], targets[chosen], weights[chosen]
+            image = augment(images[i], augmentation, seed=seed, epoch=visit, index=i)
+            j, own = _partner(len(images), mixup, seed=seed, epoch=visit, index=i)
+            if own < 1:
+                other = augment(images[j], augmentation, seed=seed, epoch=visit, index=j)
+                image = np.rint(own * image + (1 - own) * other).astype(np.uint8)
+            batch.append(image)
+            wanted.append(own * targets[i] + (1 - own) * targets[j])
+            weight.append(own * weights[i] + (1 - own) * weights[j])
+        return np.stack(batch)[..., None], np.stack(wanted), np.stack(weight)
 
     def shaped(step: Any) -> tuple[Any, Any, Any]:
         x, y, w = tf.numpy_function(load, [step], (tf.uint8, tf.float32, tf.float32))
@@ -91,6 +101,14 @@ def steps_per_epoch(n_images: int, batch_size: int, min_steps: int = 1) -> int:
             f"Received: batch_size={batch_size}"
         )
     return max(n_images // batch_size, min_steps)
+
+
+def _partner(n_images: int, mixup: float, *, seed: int, epoch: int, index: int) -> tuple[int, np.float32]:
+    """Return another image for that image of that epoch, and the share that the image itself keeps."""
+    if not mixup:
+        return index, np.float32(1)
+    random = random_state(seed, epoch + _PARTNERS, index)
+    return int(random.integers(n_images)), np.float32(random.beta(mixup, mixup))
 
 
 @functools.lru_cache(maxsize=4)

@@ -31,7 +31,7 @@ else:
 
 
 def compile_model(model: keras.Model, config: Config, total_steps: int, steps: int, *, fine_tuning: bool) -> None:
-    """Compile `model` as `config` says: AdamW, linear warm-up, cosine decay to zero, label smoothing.
+    """Compile `model` as `config` says: AdamW, linear warm-up, cosine decay, label smoothing.
 
     Args:
         model: with its trainable layers already chosen.
@@ -45,6 +45,7 @@ def compile_model(model: keras.Model, config: Config, total_steps: int, steps: i
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else peak,
         decay_steps=total_steps - warmup,
+        alpha=config.final_rate,
         warmup_target=peak if warmup else None,
         warmup_steps=warmup,
     )

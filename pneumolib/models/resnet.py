@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pneumolib import runtime
 from pneumolib.config import Config
 from pneumolib.errors import ArtifactError, DataNotFoundError, DownloadError
@@ -114,16 +116,19 @@ def _compact_resnet(image: Any, config: Config) -> Any:
     x = _conv_norm(x, config.width, 7, 2, "stem")
     x = layers.ReLU(name="stem_relu")(x)
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+    # The deeper a block, the more often it is skipped (Huang et al., 2016, arXiv:1603.09382).
+    skipped = iter(np.linspace(0, config.stochastic_depth, sum(BLOCKS[config.architecture]) + 1)[1:])
     for stage, blocks in enumerate(BLOCKS[config.architecture]):
         for block in range(blocks):
             stride = 2 if stage and not block else 1
-            x = _basic_block(x, config.width * 2**stage, stride, f"stage{stage + 1}_block{block + 1}")
+            name = f"stage{stage + 1}_block{block + 1}"
+            x = _basic_block(x, config.width * 2**stage, stride, name, float(next(skipped)), config.seed)
         if config.mix_style and stage < MIXED_STAGES:
             x = MixStyle(config.mix_style, seed=config.seed + stage, name=f"stage{stage + 1}_mix_style")(x)
     return x
 
 
-def _basic_block(x: Any, filters: int, stride: int, name: str) -> Any:
+def _basic_block(x: Any, filters: int, stride: int, name: str, skipped: float, seed: int) -> Any:
     layers = runtime.keras().layers
     shortcut = x
     if stride != 1 or x.shape[-1] != filters:
@@ -132,6 +137,8 @@ def _basic_block(x: Any, filters: int, stride: int, name: str) -> Any:
     x = layers.ReLU(name=f"{name}_a_relu")(x)
     # A scale of zero makes each block start as the identity, which steadies the first epochs (arXiv:1706.02677, 5.1).
     x = _conv_norm(x, filters, 3, 1, f"{name}_b", scale_init="zeros")
+    if skipped:
+        x = layers.Dropout(skipped, noise_shape=(None, 1, 1, 1), seed=seed, name=f"{name}_skip")(x)
     x = layers.Add(name=f"{name}_add")([shortcut, x])
     return layers.ReLU(name=f"{name}_relu")(x)
 

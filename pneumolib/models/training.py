@@ -292,6 +292,7 @@ def _fit(
             epochs=last + 1,
             min_steps=config.min_steps,
             share=distribution.share(config.batch_size),
+            mixup=config.mixup,
         )
         history = list(checkpoint.history) if checkpoint else []
         ours: list[Any] = [fitting.Validate(split, config, history, distribution)]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -25,6 +27,7 @@ from pneumolib.serving.problems import Problem
 from pneumolib.serving.settings import Settings
 from pneumolib.serving.work import Options, Result, look, warm_up
 
+LANE_NICENESS = 5
 STOP_SECONDS = 5.0  # a lane that is still at work is not waited for any longer; nobody waits for its answer
 
 _log = logging.getLogger("pneumolib.serving")
@@ -158,6 +161,7 @@ class Lanes:
 
     def _work(self, decoder: Decoder) -> None:
         """What a lane does; once it has warmed up, no picture ends it."""
+        _give_way()
         try:
             try:
                 self.self_check = warm_up(self._detector, decoder)
@@ -237,6 +241,13 @@ class Lanes:
         # A loop that is closed has nobody left who waits.
         with contextlib.suppress(RuntimeError):
             job.future.get_loop().call_soon_threadsafe(settle)
+
+
+def _give_way() -> None:
+    """Let the event loop's thread go before this one where they share a core: what it has to do is short."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own that can be set so
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + LANE_NICENESS)
 
 
 def _cancel(timer: asyncio.TimerHandle, future: asyncio.Future[Result]) -> None:

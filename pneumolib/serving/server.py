@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -50,6 +51,8 @@ def run(detector: Detector, settings: Settings, *, ready: Callable[[str], None] 
             except ServerError as error:
                 failures.append(error)
             else:
+                # What stays for ever need not be looked through for garbage: that would halt everything for 50 ms.
+                gc.freeze()
                 if not server.should_exit:
                     ready(_url(settings, listener))
 

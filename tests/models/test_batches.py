@@ -81,6 +81,30 @@ def test_a_small_set_is_visited_several_times_in_an_epoch_each_time_in_another_w
         np.testing.assert_array_equal(x, x2)
 
 
+def test_mixed_images_have_mixed_targets_and_weights() -> None:
+    def mixed(first_epoch: int, epochs: int) -> list[tuple]:
+        # A class for each image: its row of targets tells which two were mixed, and by what shares.
+        return list(
+            batches.training_batches(
+                IMAGES, np.eye(N, dtype=np.float32), np.arange(N, dtype=np.float32) / 3, Augmentation(),
+                batch_size=4, seed=0, first_epoch=first_epoch, epochs=epochs, mixup=0.5,
+            ).as_numpy_iterator()
+        )  # fmt: skip
+
+    rows = mixed(0, 8)
+    targets = np.concatenate([y for _, y, _ in rows])
+    assert set((targets > 0).sum(1)) == {1, 2}
+    assert ((targets > 0).sum(1) == 2).sum() > len(targets) / 2
+    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+    for x, y, w in rows:
+        np.testing.assert_array_equal(x, np.rint(y @ IMAGES.reshape(N, -1)).reshape(x.shape))
+        np.testing.assert_allclose(w, y @ np.arange(N) / 3, rtol=1e-5)
+    for (x, y, w), (x2, y2, w2) in zip(rows[4:], mixed(2, 8), strict=True):
+        np.testing.assert_array_equal(x, x2)
+        np.testing.assert_array_equal(y, y2)
+        np.testing.assert_array_equal(w, w2)
+
+
 def test_the_seed_changes_the_order() -> None:
     assert (read(0, 1)[0][0] != read(0, 1, seed=1)[0][0]).any()
 

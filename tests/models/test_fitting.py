@@ -39,6 +39,12 @@ def test_the_rate_warms_up_in_a_line_and_ends_at_zero(model) -> None:
     assert rate(model, 40) == pytest.approx(0, abs=1e-9)
 
 
+def test_a_share_of_the_rate_may_be_left_at_the_end(model) -> None:
+    fitting.compile_model(model, CONFIG.replace(final_rate=0.25), total_steps=40, steps=10, fine_tuning=False)
+    assert rate(model, 5) == pytest.approx(CONFIG.learning_rate)
+    assert rate(model, 40) == pytest.approx(CONFIG.learning_rate / 4)
+
+
 def test_fine_tuning_has_its_own_peak_and_no_warm_up_starts_there(model) -> None:
     fitting.compile_model(model, CONFIG.replace(warmup_epochs=0), total_steps=40, steps=10, fine_tuning=True)
     assert rate(model, 0) == pytest.approx(CONFIG.fine_tune_learning_rate)

@@ -41,6 +41,25 @@ def test_depth_and_width_are_those_of_the_paper() -> None:
     assert trainable == 11_689_512 - (512 * 1000 + 1000) + (512 * 3 + 3) - 2 * 64 * 7 * 7
 
 
+def test_blocks_are_skipped_in_training_alone_and_the_deeper_the_more_often() -> None:
+    config = Config(size=32, width=4, precision="float32")
+    skipping = build_model(config.replace(stochastic_depth=0.4))
+    rates = [layer.rate for layer in skipping.layers if layer.name.endswith("_skip")]
+    assert rates == pytest.approx([0.05 * (block + 1) for block in range(8)])
+    plain = build_model(config)
+    for layer in plain.layers:
+        layer.set_weights(skipping.get_layer(layer.name).get_weights())
+    x = np.random.default_rng(0).uniform(0, 255, (6, 32, 32, 1)).astype(np.float32)
+    assert not any("_skip" in layer.name for layer in plain.layers)
+    block = skipping.get_layer("stage4_block2_skip")
+    branch = np.ones((200, 1, 1, 3), np.float32)
+    np.testing.assert_array_equal(block(branch, training=False), branch)
+    kept = np.asarray(block(branch, training=True))
+    assert (kept == kept[:, :, :, :1]).all(), "a whole image skips the block, or none of it"
+    assert 0.45 < (kept > 0).mean() < 0.75
+    np.testing.assert_allclose(skipping(x, training=False), plain(x, training=False), rtol=1e-5)
+
+
 def test_two_classes_and_mixed_precision() -> None:
     model = build_model(config(classes=2), precision="mixed_bfloat16")
     assert model.output_shape == (None, 2)

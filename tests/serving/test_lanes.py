@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -78,6 +80,16 @@ def test_answers_come_to_those_who_asked(detector: Detector, x_ray: bytes, negat
     assert value(metrics, "queue_depth") == value(metrics, "decoder_restarts_total") == 0
     assert value(metrics, "inference_seconds_count") == 2
     assert value(metrics, "ready") == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_lanes_let_the_event_loop_go_first(detector: Detector) -> None:
+    async def test(lanes: Lanes) -> None:
+        (lane,) = (thread for thread in threading.enumerate() if thread.name.startswith("lane-"))
+        mine, lanes_own = (os.getpriority(os.PRIO_PROCESS, number) for number in (0, lane.native_id or 0))
+        assert lanes_own == min(mine + module.LANE_NICENESS, 19)
+
+    in_lanes(detector, test)
 
 
 def test_first_come_first_served_and_no_more_than_may_wait(gate: Any, x_ray: bytes) -> None:

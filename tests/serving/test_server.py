@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 import re
 import select
 import signal
@@ -24,7 +26,7 @@ from pneumolib import runtime, serve
 from pneumolib.errors import ArtifactError, ConfigError, DataNotFoundError, MissingExtraError, ServerError
 from pneumolib.models.detector import Detector
 from pneumolib.serving.decoder import Decoder, new_decoders
-from pneumolib.serving.server import BackgroundServer, _listening
+from pneumolib.serving.server import BackgroundServer, _listening, run
 from pneumolib.serving.settings import Settings
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -159,6 +161,20 @@ def test_serve_listens_on_this_machine_until_it_is_left(detector: Detector, x_ra
     assert repr(server).endswith(" (stopped)")
     with pytest.raises(httpx.ConnectError):
         httpx.get(server.url)
+
+
+def test_before_it_says_that_it_is_ready_what_stays_is_taken_from_the_garbage_collector(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened = []
+    monkeypatch.setattr(gc, "freeze", lambda: happened.append("frozen"))
+
+    def ready(url: str) -> None:
+        happened.append("ready")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run(detector, Settings(port=0), ready=ready)
+    assert happened == ["frozen", "ready"]
 
 
 def test_in_a_notebook_the_page_is_shown_and_may_stand_in_it(
