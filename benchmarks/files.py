@@ -32,7 +32,7 @@ from pneumolib.data.radiograph import draw
 from pneumolib.models.detector import Detector, load_detector
 from pneumolib.models.files import predict_files
 from pneumolib.models.heat_files import HeatFolder
-from pneumolib.models.light import available_cores
+from pneumolib.runtime import available_cores
 
 RESULTS = Path(__file__).parent / "results" / "files.json"
 FILES, ROUNDS, BATCH = 48, 9, 16

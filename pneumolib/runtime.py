@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.util
 import logging
+import math
 import os
 import random
 import shutil
@@ -232,7 +233,28 @@ def describe() -> str:
     if has_gpu():
         details = _first_gpu() or {}
         return f"{where}GPU {details.get('device_name', 'of unknown name')}, {best_precision()}"
-    return f"{where}CPU with {os.cpu_count()} cores, {best_precision()}"
+    return f"{where}CPU with {available_cores()} cores, {best_precision()}"
+
+
+def available_cores(controls: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many cores this process may use: those of the machine, of its affinity, of its container's quota.
+
+    A container that may use one core of 64 sees all of them; as many threads would halt each other.
+
+    Args:
+        controls: where Linux shows the container's control group, version 2 or 1.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        if (controls / "cpu.max").is_file():
+            quota, period = (controls / "cpu.max").read_text().split()
+        else:
+            quota, period = ((controls / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        # Without a quota it says "max" in version 2, which is no number, and -1 in version 1.
+        if int(quota) > 0:
+            cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
+    return cores
 
 
 def in_colab() -> bool:

@@ -141,7 +141,7 @@ class TestHardware:
     def test_description_of_a_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(runtime, "has_gpu", lambda: False)
         monkeypatch.setattr(runtime, "in_colab", lambda: True)
-        assert runtime.describe() == f"Colab, CPU with {os.cpu_count()} cores, {runtime.best_precision()}"
+        assert runtime.describe() == f"Colab, CPU with {runtime.available_cores()} cores, {runtime.best_precision()}"
 
 
 class TestColab:
@@ -171,6 +171,31 @@ class TestColab:
         assert runtime.drive_folder("runs") == Path("/content/drive/MyDrive/runs")
         assert mounted == ["/content/drive"]
         assert made == [Path("/content/drive/MyDrive/runs")]
+
+
+class TestAvailableCores:
+    @pytest.fixture(autouse=True)
+    def eight_cores(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+
+    @pytest.mark.parametrize(
+        ("quota", "cores"), [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("5000 100000", 1), ("", 8)]
+    )
+    def test_a_containers_quota_counts(self, quota: str, cores: int, tmp_path: Path) -> None:
+        (tmp_path / "cpu.max").write_text(quota)
+        assert runtime.available_cores(tmp_path) == cores
+
+    @pytest.mark.parametrize(("quota", "cores"), [("-1", 8), ("300000", 3), ("5000000", 8)])
+    def test_of_the_older_kind_too(self, quota: str, cores: int, tmp_path: Path) -> None:
+        (tmp_path / "cpu").mkdir()
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+        assert runtime.available_cores(tmp_path) == cores
+
+    def test_without_control_groups_it_is_the_affinity(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert runtime.available_cores(tmp_path) == 8
+        monkeypatch.delattr(os, "sched_getaffinity")
+        assert runtime.available_cores(tmp_path) == os.cpu_count()
 
 
 def test_a_detector_leaves_nothing_of_its_use_behind(tmp_path: Path) -> None:

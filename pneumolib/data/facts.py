@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumolib import runtime
 from pneumolib.data.dicom import facts as dicom_facts
 from pneumolib.data.dicom import is_dicom
 from pneumolib.data.duplicates import PerceptualHash, perceptual_hash
@@ -99,7 +99,7 @@ def look(source: Source, records: Sequence[Record], *, progress: bool = False) -
     if progress and not shown:
         print(f"Reading {len(records):,} images ...", flush=True)
     rows, small, unreadable = [], [], []
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(runtime.available_cores()) as pool:
         found = tqdm(
             pool.map(lambda record: _look_at(source, record, hasher), records),
             desc="reading",

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from pneumolib import runtime
 from pneumolib.data.radiograph import SUBTYPES, check, draw
 from pneumolib.errors import DataError
 
@@ -133,7 +134,7 @@ def _write(folder: Path, parameters: dict[str, Any], progress: bool) -> None:
         image.save(folder / name, format="JPEG", quality=quality, comment=COMMENT)
 
     hidden = not (progress and sys.stderr.isatty())
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, runtime.available_cores())) as pool:
         for _ in tqdm(pool.map(save, plan), "drawing phantom X-rays", len(plan), unit="image", disable=hidden):
             pass
     if progress and hidden:

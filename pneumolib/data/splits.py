@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pneumolib import runtime
 from pneumolib.config import environment
 from pneumolib.errors import DataError
 
@@ -229,7 +230,7 @@ def shifted_images(imageset: ImageSet, size: int, seed: int = 0) -> _Array:
         return images.square(perturb(image, rng), size)
 
     result = _off_memory((len(imageset), size, size))
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, runtime.available_cores())) as pool:
         for i, square in enumerate(pool.map(one, range(len(imageset)))):
             result[i] = square
     return result

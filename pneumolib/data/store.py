@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumolib import runtime
 from pneumolib.config import environment
 from pneumolib.data.images import load_square
 from pneumolib.errors import ArtifactError, DataError, ImageError
@@ -137,7 +138,7 @@ def _decode_blocks(
     if progress and not sys.stderr.isatty():
         print(f"Preparing {len(imageset):,} images ({imageset.name}) at {size} x {size} ...", flush=True)
     with (
-        ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
+        ThreadPoolExecutor(workers or runtime.available_cores()) as pool,
         open(log, "a", encoding="utf-8") as written,
         _bar(len(imageset), progress) as bar,
     ):

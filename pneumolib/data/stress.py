@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumolib import runtime
 from pneumolib.data.dataset import ImageSet
 from pneumolib.data.images import decode, square
 from pneumolib.errors import DataError
@@ -78,7 +78,7 @@ def stressed_images(images: ImageSet, size: int, stress: Stress, seed: int = 0) 
         ImageError: a file cannot be read; the message names it.
     """
     result = np.empty((len(images), size, size), np.uint8)
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, runtime.available_cores())) as pool:
         for i, squares in enumerate(
             pool.map(lambda i: stressed_squares(images, i, size, [stress], seed), range(len(images)))
         ):

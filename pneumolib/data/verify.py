@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pneumolib import runtime
 from pneumolib.data.images import decode
 from pneumolib.errors import PneumolibError
 
@@ -114,6 +114,6 @@ def _unreadable(dataset: Dataset, records: list[Record]) -> list[tuple[str, str]
             return str(error)
         return None
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(runtime.available_cores()) as pool:
         found = pool.map(reason, records)
         return [(r.name, why) for r, why in zip(records, found, strict=True) if why is not None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,7 +89,7 @@ def training_batches(
         return tf.cast(x, tf.float32), tf.ensure_shape(y, (len(places), classes)), tf.ensure_shape(w, (len(places),))
 
     numbers = tf.data.Dataset.range(first_epoch * steps, epochs * steps)
-    return numbers.map(shaped, num_parallel_calls=min(4, os.cpu_count() or 1), deterministic=True).prefetch(4)
+    return numbers.map(shaped, num_parallel_calls=min(4, runtime.available_cores()), deterministic=True).prefetch(4)
 
 
 def steps_per_epoch(n_images: int, batch_size: int, min_steps: int = 1) -> int:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pneumolib import runtime
 from pneumolib.errors import PneumolibError
 from pneumolib.models.detector import Detector
-from pneumolib.models.light import available_cores
 from pneumolib.models.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def predict_files(
         except OSError as error:
             return Answer(path, prediction, problem=f"{path}: {error.strerror or error}")
 
-    return _in_order(one, len(files), min(workers or min(available_cores(), MAX_WORKERS), len(files)))
+    return _in_order(one, len(files), min(workers or min(runtime.available_cores(), MAX_WORKERS), len(files)))
 
 
 def _in_order(one: Callable[[int], Answer], count: int, workers: int) -> Generator[Answer, None, None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ class LightModel:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be None, or 1 or more. Received: {threads!r}")
         self.size, self.n_classes = size, n_classes
-        self.threads = threads or min(MAX_DEFAULT_THREADS, available_cores())
+        self.threads = threads or min(MAX_DEFAULT_THREADS, runtime.available_cores())
         self._session = _open_session(graph, self.threads)
         inputs = [(i.name, i.type, list(i.shape[1:])) for i in self._session.get_inputs()]
         outputs = {o.name: (o.type, len(o.shape)) for o in self._session.get_outputs()}
@@ -117,9 +116,3 @@ def _open_session(graph: bytes, threads: int) -> Any:
         except Exception as error:
             version = onnxruntime.__version__
             raise ArtifactError(f"ONNX Runtime {version} cannot read the detector's graph: {error}") from error
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

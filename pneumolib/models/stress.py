@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumolib import runtime
 from pneumolib.data.dataset import ImageSet
 from pneumolib.data.stress import STRESSES, Stress, stressed_squares
 from pneumolib.errors import ConfigError
@@ -199,7 +199,7 @@ def _probabilities(
         values[0] = detector.probability(untouched)
     shown = progress and sys.stderr.isatty()
     with (
-        ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(min(4, runtime.available_cores())) as pool,
         tqdm(total=len(images), unit="image", desc="stress test", disable=not shown) as bar,
     ):
         # All images under all stresses would fill the memory of a small machine; a chunk of images does not.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -48,7 +47,7 @@ def run_local(folder: Path, shards: Sequence[int], workers: int | None = None) -
     """
     todo = collections.deque(shards)
     events: queue.Queue[dict[str, Any]] = queue.Queue()
-    hands = [_Hand(folder, todo, events) for _ in range(min(workers or cores(), len(todo)))]
+    hands = [_Hand(folder, todo, events) for _ in range(min(workers or runtime.available_cores(), len(todo)))]
     for hand in hands:
         hand.start()
     ended = 0
@@ -66,12 +65,6 @@ def run_local(folder: Path, shards: Sequence[int], workers: int | None = None) -
             hand.stop()
         for hand in hands:
             hand.join()
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class _Hand(threading.Thread):

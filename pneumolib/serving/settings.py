@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import os
 import re
 from dataclasses import dataclass, field
 
+from pneumolib import runtime
 from pneumolib.data.images import Limits
 from pneumolib.errors import ConfigError
 
@@ -83,9 +83,7 @@ class Settings:
     @property
     def n_lanes(self) -> int:
         """How many pictures are worked on at a time."""
-        return self.lanes or min(
-            MAX_DEFAULT_LANES, len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1
-        )
+        return self.lanes or min(MAX_DEFAULT_LANES, runtime.available_cores())
 
     @property
     def n_files(self) -> int:
@@ -96,9 +94,6 @@ class Settings:
     def limits(self) -> Limits:
         """The limits of one file, as `pneumolib.data.images` takes them."""
         return Limits(max_bytes=self.max_bytes, max_pixels=self.max_pixels)
-
-
-_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 
 
 def _check(holds: object, field: str, allowed: str, received: object) -> None:
