@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-SIZE, BATCH, STEPS = 416, 4, 50
+SIZE, WIDTH, BATCH, STEPS = 416, 16, 2, 50
 DRAWN = 60  # squares that are drawn and then repeated
 
 
@@ -76,7 +76,7 @@ def work(path: Path, limit: int) -> None:
     from pneumolib.models.finishing import measure_batch_statistics
     from pneumolib.models.resnet import build_model
 
-    config = Config(size=SIZE, width=8, batch_size=BATCH, augmentation="medium", precision="float32")
+    config = Config(size=SIZE, width=WIDTH, batch_size=BATCH, augmentation="medium", precision="float32")
     images = np.load(path, mmap_mode="r")
     targets = np.arange(len(images)) % config.classes
     with runtime.seeded(config.seed):
@@ -132,7 +132,10 @@ def main() -> None:
             print(rows[-1], flush=True)
             store.unlink()
     if arguments.json:
-        arguments.json.write_text(json.dumps({"size": SIZE, "batch_size": BATCH, "stores": rows}, indent=1) + "\n")
+        from pneumolib import runtime
+
+        facts = {"machine": runtime.describe(), "size": SIZE, "width": WIDTH, "batch_size": BATCH, "steps": STEPS}
+        arguments.json.write_text(json.dumps({**facts, "stores": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 from exports import EXPORT, exports
 from project import ROOT
-from scaling import SCALING, scoring
+from scaling import SCALING, scoring, training_memory
 
 from pneumolib.evaluation.published import N_TEST, PUBLISHED
 
@@ -307,6 +307,7 @@ def main() -> int:
         (README, "results", results()),
         (MODEL_CARD, "facts", facts()),
         (SCALING, "scoring", scoring()),
+        (SCALING, "memory", training_memory()),
         (EXPORT, "table", exports()),
     )
     for path, part, content in pages:

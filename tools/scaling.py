@@ -23,6 +23,29 @@ def scoring() -> str:
     )
 
 
+def training_memory() -> str:
+    """Return what training held of stores of two sizes."""
+    found = json.loads((ROOT / "benchmarks" / "results" / "memory.json").read_text(encoding="utf-8"))
+    size, (small, large) = found["size"], found["stores"]
+    rows = [
+        f"| images of {size} x {size} | store | limit | own memory before | own memory at most |",
+        "|---|---|---|---|---|",
+    ]
+    for store in (small, large):
+        rows.append(
+            f"| {store['images']:,} | {store['store_mib']:,} MiB | {store['limit_mib']:,} MiB "
+            f"| {store['own_at_start_mib']:,} MiB | {store['own_peak_mib']:,} MiB |"
+        )
+    after = _lines(
+        f"The larger store is {large['store_mib'] / large['limit_mib']:.0f} times the limit, and "
+        f"{large['store_mib'] / large['own_peak_mib']:.0f} times what was held; it took "
+        f"{large['own_peak_mib'] / small['own_peak_mib']:.2f} times the memory of the smaller one. (ResNet-18 of width "
+        f"{found['width']}, batches of {found['batch_size']}, {found['steps']} steps, {found['machine']}; a wider "
+        "network or a larger batch takes what it takes, whatever the number of images.)"
+    )
+    return "\n".join(rows) + f"\n\n{after}"
+
+
 def _engines(found: dict[str, Any]) -> str:
     machine, images, local = found["machine"], found["images"], found["engines"]["local"]
     rows = [

@@ -131,8 +131,12 @@ def _compact_resnet(image: Any, config: Config) -> Any:
 def _basic_block(x: Any, filters: int, stride: int, name: str, skipped: float, seed: int) -> Any:
     layers = runtime.keras().layers
     shortcut = x
-    if stride != 1 or x.shape[-1] != filters:
-        shortcut = _conv_norm(x, filters, 1, stride, f"{name}_shortcut")
+    if stride != 1:
+        # The pixels that a 1x1 convolution of this stride would read. Its gradient ends the process in TensorFlow 2.21
+        # on a CPU where the network is narrow and the image large: 8 filters, float32, 224 pixels.
+        shortcut = layers.MaxPooling2D(1, stride, name=f"{name}_pick")(shortcut)
+    if x.shape[-1] != filters:
+        shortcut = _conv_norm(shortcut, filters, 1, 1, f"{name}_shortcut")
     x = _conv_norm(x, filters, 3, stride, f"{name}_a")
     x = layers.ReLU(name=f"{name}_a_relu")(x)
     # A scale of zero makes each block start as the identity, which steadies the first epochs (arXiv:1706.02677, 5.1).

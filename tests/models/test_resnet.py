@@ -60,6 +60,15 @@ def test_blocks_are_skipped_in_training_alone_and_the_deeper_the_more_often() ->
     np.testing.assert_allclose(skipping(x, training=False), plain(x, training=False), rtol=1e-5)
 
 
+def test_a_narrow_network_learns_from_large_images() -> None:
+    """Where TensorFlow's gradient of a strided 1x1 convolution ended the process."""
+    model = build_model(Config(size=224, width=8, precision="float32"))
+    model.compile(optimizer="sgd", loss="categorical_crossentropy", jit_compile=False)
+    x = np.random.default_rng(0).uniform(0, 255, (2, 224, 224, 1)).astype(np.float32)
+    for _ in range(3):
+        assert np.isfinite(model.train_on_batch(x, np.eye(3, dtype=np.float32)[:2]))
+
+
 def test_two_classes_and_mixed_precision() -> None:
     model = build_model(config(classes=2), precision="mixed_bfloat16")
     assert model.output_shape == (None, 2)
