@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-SIZE, WIDTH, BATCH, STEPS = 416, 16, 2, 50
+SIZE, WIDTH, BATCH, STEPS, PRECISION = 416, 16, 2, 50, "float32"
 DRAWN = 60  # squares that are drawn and then repeated
 
 
@@ -76,7 +76,7 @@ def work(path: Path, limit: int) -> None:
     from pneumolib.models.finishing import measure_batch_statistics
     from pneumolib.models.resnet import build_model
 
-    config = Config(size=SIZE, width=WIDTH, batch_size=BATCH, augmentation="medium", precision="float32")
+    config = Config(size=SIZE, width=WIDTH, batch_size=BATCH, augmentation="medium", precision=PRECISION)
     images = np.load(path, mmap_mode="r")
     targets = np.arange(len(images)) % config.classes
     with runtime.seeded(config.seed):
@@ -134,7 +134,8 @@ def main() -> None:
     if arguments.json:
         from pneumolib import runtime
 
-        facts = {"machine": runtime.describe(), "size": SIZE, "width": WIDTH, "batch_size": BATCH, "steps": STEPS}
+        machine = f"{runtime.available_cores()} CPU cores, {PRECISION}"
+        facts = {"machine": machine, "size": SIZE, "width": WIDTH, "batch_size": BATCH, "steps": STEPS}
         arguments.json.write_text(json.dumps({**facts, "stores": rows}, indent=1) + "\n")
 
 
