@@ -15,7 +15,8 @@ The rule of choice is the mean of ``shifted`` and ``stressed``. With ``--test`` 
 test images too, when nothing is left to choose; then the rank correlation of each measure with the test AUC over the
 configurations says which of them should have been listened to.
 
-The net is that of the preset ``cpu``, smaller and shorter. Runs go on where they were interrupted:
+The other decisions of the recipe (``RECIPE``) are measured in the same way, without the test images. The net is that of
+the preset ``cpu``, smaller and shorter. Runs go on where they were interrupted:
 
     PNEUMOLIB_DATA=chest_xray.zip python benchmarks/choice.py --seeds 0 1
     PNEUMOLIB_DATA=chest_xray.zip python benchmarks/choice.py --seeds 0 1 --test --json benchmarks/results/choice.json

@@ -69,11 +69,21 @@ def numbers() -> str:
         rows.append(f"| {case} | {one['p50']:.1f} | {one['p99']:.1f} | {most} |")
     table = "\n".join(rows)
     memory = ", ".join(f"{name} {size:.0f} MB" for name, size in ours["memory_mb"].items())
+    tails: dict[str, list[float]] = {}
+    for loops in ours["open"].values():
+        for share, loop in loops.items():
+            tails.setdefault(share, []).append(loop["p99_over_p50"])
+    loaded = "; ".join(
+        f"at {share.replace('% of its', ' % of the')} {min(tails[share]):.1f} to {max(tails[share]):.1f}"
+        for share in tails
+        if "its most" in share
+    )
     return f"""\
 {table}
 
 {files["n"]} X-rays, on {machine["cores"]} cores that server and callers share, medians of {found["rounds"]} rounds;
 latency with one caller. It takes pictures {ours["start_seconds"]["p50"]:.1f} s after its start. Memory: {memory}.
+With requests that come at fixed times, the slowest in a hundred waits, in medians: {loaded}.
 `python benchmarks/serving.py` measures all of it."""
 
 
