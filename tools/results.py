@@ -156,7 +156,23 @@ The recipe's other decisions, one at a time, with the same patients and nets, an
 {text}
 
 Two seeds of one configuration lie {statistics.median(apart):.4f} apart in the rule (median), {max(apart):.4f} at the
-most: smaller differences than that say little. `python benchmarks/choice.py --configurations ...`."""
+most: smaller differences than that say little. `python benchmarks/choice.py --configurations ...`.
+
+{_together()}"""
+
+
+def _together() -> str:
+    """Return what an ensemble and a mirrored picture would gain."""
+    found = _read("ensemble")["auc"]
+    one, parts = found["one detector"], ("random", "perturbed", "shifted")
+    gains = {
+        name: ", ".join(f"{found[row][part] - one[part]:+.4f}" for part in parts)
+        for name, row in (("together", "all together"), ("mirrored", "one detector, mirrored too"))
+    }
+    return f"""\
+The three detectors of the full size gain {gains["together"]} in AUC when they answer together, and one of them
+{gains["mirrored"]} when it looks at the mirrored picture too (random patients, the same perturbed, shifted ones
+perturbed): too little for three times and twice the work. `python benchmarks/ensemble.py`."""
 
 
 def _means(rows: list[dict[str, Any]], measures: Sequence[str]) -> dict[str, dict[str, float]]:

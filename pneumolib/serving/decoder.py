@@ -31,6 +31,8 @@ _ERRORS: dict[str, type[errors.PneumolibError]] = {
     kind.__name__: kind
     for kind in (errors.ImageError, errors.ImageTooLargeError, errors.UnsupportedImageError, errors.MissingExtraError)
 }
+# What the process is told of the server's surroundings: how programs run here, and no secret of anybody's.
+_ENVIRONMENT = ("HOME", "LANG", "PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 # The modules of this very process, from where it has them, and none from the folder that the server was started in.
 _PROGRAM = """
 import json, sys
@@ -92,6 +94,7 @@ class Decoder:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             )
         except OSError as error:
             raise DecoderMissing(f"no decoding process can be started ({error.strerror})") from error

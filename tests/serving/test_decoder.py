@@ -141,6 +141,19 @@ def test_what_is_refused_is_refused_in_the_words_of_the_one_door(
 
 
 @LINUX
+def test_the_process_knows_no_secret_of_the_servers_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PNEUMOLIB_API_KEY", "a-key-that-nobody-else-knows")
+    decoder = make()
+    try:
+        decoder.decode(encoded(NOISE[:64, :64], "PNG"))  # the process is that program by now, not a copy of this one
+        surroundings = Path(f"/proc/{decoder.pid}/environ").read_bytes()
+    finally:
+        decoder.stop()
+    assert b"PATH=" in surroundings
+    assert b"a-key" not in surroundings
+
+
+@LINUX
 @pytest.mark.parametrize("kind", ["PNG 16", "PNG RGBA", "TIFF 32"])
 def test_every_kind_of_picture_that_is_allowed_has_the_memory_it_needs(own: Callable[..., Decoder], kind: str) -> None:
     """A quarter of the pixels and of the memory that the settings allow; smaller arrays are not laid out alike."""
