@@ -69,7 +69,9 @@ RECIPE: dict[str, dict[str, Any]] = {
     "without averaged weights": dict(average_weights=None),
     "averaged weights .998": dict(average_weights=0.998),
     "averaged weights .998, rate to a quarter": dict(average_weights=0.998, final_rate=0.25),
-    "the last, strong augmentation": dict(average_weights=0.998, final_rate=0.25, augmentation="strong"),
+    "averaged weights .998, rate to a quarter, strong": dict(
+        average_weights=0.998, final_rate=0.25, augmentation="strong"
+    ),
     "dropout .3": dict(dropout=0.3),
     "stochastic depth .2": dict(stochastic_depth=0.2),
     "mixup .2": dict(mixup=0.2),
