@@ -257,6 +257,12 @@ def available_cores(controls: Path = Path("/sys/fs/cgroup")) -> int:
     return cores
 
 
+def bare_environment() -> dict[str, str]:
+    """Return the environment variables that say how programs run here, and none that may hold anybody's secret."""
+    names = ("HOME", "LANG", "PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def in_colab() -> bool:
     """Return whether this is a Google Colab runtime."""
     return "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ

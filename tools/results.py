@@ -141,13 +141,19 @@ has yet to prove itself on configurations to come. `python benchmarks/choice.py`
 def recipe() -> str:
     """Return what the recipe's other decisions are worth on the holdouts, one at a time."""
     found = _read("recipe")
-    measures = ("val_auc", "shifted_auc", "stressed_auc", "rule", "crossed_auc")
+    measures = ("val_auc", "shifted_auc", "stressed_auc", "rule", "crossed_auc", "stressed_accuracy", "worst_accuracy")
     means = _means(found["rows"], measures)
     preset = means["as the preset"]["rule"]
-    rows = ["| configuration | random | shifted | stressed | rule | less the preset | crossed |", "|---" * 7 + "|"]
+    rows = [
+        "| configuration | random | shifted | stressed | rule | to the preset | crossed | accuracy stressed | worst |",
+        "|---" * 9 + "|",
+    ]
     for name in sorted(means, key=lambda n: -means[n]["rule"]):
-        *most, crossed = (f"{means[name][m]:.4f}" for m in measures)
-        rows.append(f"| {name} | {' | '.join(most)} | {means[name]['rule'] - preset:+.4f} | {crossed} |")
+        *most, crossed, accuracy, worst = (means[name][m] for m in measures)
+        rows.append(
+            f"| {name} | {' | '.join(f'{auc:.4f}' for auc in most)} | {means[name]['rule'] - preset:+.4f} "
+            f"| {crossed:.4f} | {accuracy:.3f} | {worst:.3f} |"
+        )
     apart = [abs(a["rule"] - b["rule"]) for a, b in _pairs(found["rows"])]
     text = "\n".join(rows)
     return f"""\
@@ -156,7 +162,9 @@ The recipe's other decisions, one at a time, with the same patients and nets, an
 {text}
 
 Two seeds of one configuration lie {statistics.median(apart):.4f} apart in the rule (median), {max(apart):.4f} at the
-most: smaller differences than that say little. `python benchmarks/choice.py --configurations ...`.
+most: smaller differences than that say little. The last two columns are at each net's frozen threshold: its accuracy on
+the random patients under the changes, in the mean and under the worst of them.
+`python benchmarks/choice.py --configurations ...`.
 
 {_together()}"""
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumolib import errors
+from pneumolib import errors, runtime
 from pneumolib.data.images import Limits
 from pneumolib.serving.decoding import LENGTHS, PREVIEW
 from pneumolib.serving.settings import Settings
@@ -31,8 +31,6 @@ _ERRORS: dict[str, type[errors.PneumolibError]] = {
     kind.__name__: kind
     for kind in (errors.ImageError, errors.ImageTooLargeError, errors.UnsupportedImageError, errors.MissingExtraError)
 }
-# What the process is told of the server's surroundings: how programs run here, and no secret of anybody's.
-_ENVIRONMENT = ("HOME", "LANG", "PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 # The modules of this very process, from where it has them, and none from the folder that the server was started in.
 _PROGRAM = """
 import json, sys
@@ -94,7 +92,7 @@ class Decoder:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                env=runtime.bare_environment(),
             )
         except OSError as error:
             raise DecoderMissing(f"no decoding process can be started ({error.strerror})") from error

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -85,7 +84,7 @@ def test_answers_come_to_those_who_asked(detector: Detector, x_ray: bytes, negat
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
 def test_lanes_let_the_event_loop_go_first(detector: Detector) -> None:
     async def test(lanes: Lanes) -> None:
-        (lane,) = (thread for thread in threading.enumerate() if thread.name.startswith("lane-"))
+        (lane,) = lanes._threads
         mine, lanes_own = (os.getpriority(os.PRIO_PROCESS, number) for number in (0, lane.native_id or 0))
         assert lanes_own == min(mine + module.LANE_NICENESS, 19)
 
