@@ -85,8 +85,8 @@ plt.rcParams["figure.dpi"] = 80
 # %% [markdown]
 # ## The detector, from Python
 # No training today: `load_detector()` gives the detector that ships with the package. It answers without TensorFlow.
-# The X-rays are those of the official validation part, which no result is read from; where a copy of the data set leaves
-# it out, sixteen of the validation patients that were split off the training part.
+# The X-rays are those of the official validation part, which no result is read from; where a copy of the data set
+# leaves it out, sixteen of the validation patients that were split off the training part.
 
 # %%
 data = pn.load_dataset(config=config)
