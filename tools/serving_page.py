@@ -83,7 +83,8 @@ def numbers() -> str:
 
 {files["n"]} X-rays, on {machine["cores"]} cores that server and callers share, medians of {found["rounds"]} rounds;
 latency with one caller. It takes pictures {ours["start_seconds"]["p50"]:.1f} s after its start. Memory: {memory}.
-With requests that come at fixed times, the slowest in a hundred waits, in medians: {loaded}.
+With requests that come at fixed times, the slowest in a hundred waits, in medians:
+{loaded}.
 `python benchmarks/serving.py` measures all of it."""
 
 
