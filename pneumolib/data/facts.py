@@ -168,7 +168,8 @@ def _look_at(
     """Return the facts and the thumbnail of one file, or why it cannot be read."""
     try:
         content = source.read(record.name)
-        picture = load_square(content, SIDE)
+        # Bars too: another's network would see them, and they are what the audit asks for.
+        picture = load_square(content, SIDE, bars=True)
         header = _header(content, record.name)
     except PneumolibError as error:
         return str(error).removeprefix("image: ")

@@ -6,6 +6,8 @@ refused with an `ImageError` that says what is wrong, what is allowed and what c
 - The format is told by the content, not by the name; other formats are not even tried.
 - DICOM needs the extra ``dicom``, whose absence is a `MissingExtraError`; of it, `pneumolib.data.dicom` says what is
   read.
+- Black bars at the edges are left out of the squares that models see: they tell how a film was framed, which in this
+  data set goes with the diagnosis, or that somebody has padded it. `decode` keeps them.
 - Bytes are limited before reading, pixels before decoding. Files of several frames are refused.
 - EXIF orientation is applied. Colour becomes luminance (ITU-R 601); CMYK and palettes go through RGB.
 - Transparent pixels are laid on black, as an X-ray's background is. A TIFF in which zero is white is turned over.
@@ -30,11 +32,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pneumolib.data.dicom import is_dicom
 from pneumolib.data.dicom import read as read_dicom
@@ -49,6 +51,7 @@ from pneumolib.errors import (
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # that Pillow decodes
 _ALLOWED = "JPEG, PNG, TIFF, BMP, WebP or DICOM"
+BLACK = 16  # the brightest gray of a black bar; JPEG leaves a few levels of grain even in what was wholly black
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,33 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+class Film(NamedTuple):
+    """Where the film lies on a picture, black bars at the edges left out: fractions of its height and width.
+
+    Attributes:
+        top, bottom: of the height, 0 to 1, downwards.
+        left, right: of the width, 0 to 1.
+
+    Examples:
+        >>> Film(left=0.25).window((8, 8))
+        (slice(0, 8, None), slice(2, 8, None))
+    """
+
+    top: float = 0.0
+    bottom: float = 1.0
+    left: float = 0.0
+    right: float = 1.0
+
+    def window(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
+        """Return the rows and columns of the film on a picture ``[H, W]`` of that shape, at least one of each."""
+        return _between(self.top, self.bottom, shape[0]), _between(self.left, self.right, shape[1])
+
+
+def _between(start: float, stop: float, length: int) -> slice:
+    first = min(round(start * length), length - 1)
+    return slice(first, max(round(stop * length), first + 1))
 
 
 def decode(
@@ -89,12 +119,12 @@ def decode(
     """
     if at_least is not None and at_least < 1:
         raise DataError(f"at_least must be None, or 1 pixel or more. Received: {at_least!r}")
-    return _decoded(source, at_least, None, limits)
+    return _decoded(source, at_least, None, limits)[0]
 
 
 def _decoded(
-    source: bytes | str | os.PathLike[str], at_least: int | None, size: int | None, limits: Limits
-) -> NDArray[np.uint8]:
+    source: bytes | str | os.PathLike[str], at_least: int | None, size: int | None, limits: Limits, bars: bool = True
+) -> tuple[NDArray[np.uint8], Film]:
     """Return the image, or its square of `size`; whatever a decoder raises becomes an error that names the file."""
     content, name = _read(source, limits)
     try:
@@ -102,8 +132,10 @@ def _decoded(
             if is_dicom(content):
                 image = read_dicom(content, limits.max_pixels, square_pixels=size is None)
             else:
-                image = _decode(content, at_least, size, limits)
-        return image if size is None else square(image, size)
+                image, film = _decode(content, at_least, size, limits, bars)
+                if film is not None:
+                    return image, film
+        return (image, Film()) if size is None else _stretched(image, size, bars)
     except (ImageError, MissingExtraError) as error:
         raise type(error)(f"{name}: {error}") from error.__cause__
     except UnidentifiedImageError:
@@ -116,10 +148,17 @@ def _decoded(
         ) from error
 
 
-def square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return `image` stretched to a square, uint8 ``[size, size]``, with antialiasing when it shrinks.
+def square(image: NDArray[np.uint8], size: int, *, bars: bool = False) -> NDArray[np.uint8]:
+    """Return `image`, without black bars, stretched to a square, uint8 ``[size, size]``, with antialiasing.
 
-    Stretched, not cropped or padded: in this data set the aspect ratio tells the class.
+    Stretched, not cropped or padded: in this data set the aspect ratio tells the class. Bars at the edges that are
+    black from end to end are left out (`find_film`): they tell how a film was framed, or that somebody has padded it.
+    What has that size already is taken for a square made before, and returned as it is.
+
+    Args:
+        image: uint8 ``[H, W]``.
+        size: side of the square in pixels.
+        bars: keep black bars.
 
     Raises:
         DataError: the image is not uint8 ``[H, W]``, or size is less than 1.
@@ -129,22 +168,67 @@ def square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
             f"A square is made of uint8 [H, W] and a size of 1 or more. "
             f"Received: {image.dtype} {list(image.shape)}, size {size!r}"
         )
-    if image.shape == (size, size):
-        return image
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    return image if image.shape == (size, size) else _stretched(image, size, bars)[0]
 
 
 def load_square(
-    source: bytes | str | os.PathLike[str], size: int, *, limits: Limits = DEFAULT_LIMITS
+    source: bytes | str | os.PathLike[str], size: int, *, bars: bool = False, limits: Limits = DEFAULT_LIMITS
 ) -> NDArray[np.uint8]:
     """Return the image in `source` as the square that the model takes, uint8 ``[size, size]``; raises as `decode` does.
 
     A large JPEG is decoded at a reduced scale that still has twice the pixels wanted, so that the antialiasing of the
     stretch decides the result, not the decoder. A DICOM picture goes to the square at once, whatever its pixels' shape.
+
+    Args:
+        source: the file's bytes, or its path.
+        size: side of the square in pixels.
+        bars: keep black bars at the edges, which `square` leaves out.
+        limits: on bytes and pixels.
     """
+    return load_film(source, size, bars=bars, limits=limits)[0]
+
+
+def load_film(
+    source: bytes | str | os.PathLike[str], size: int, *, bars: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> tuple[NDArray[np.uint8], Film]:
+    """Return what `load_square` does, and which part of the picture, as `decode` gives it, is on the square."""
     if size < 1:
         raise DataError(f"A square has a side of 1 pixel or more. Received: size {size!r}")
-    return _decoded(source, 2 * size, size, limits)
+    return _decoded(source, 2 * size, size, limits, bars)
+
+
+def find_film(image: NDArray[np.uint8]) -> Film:
+    """Return which part of `image`, uint8 ``[H, W]``, is left without the black bars at its edges.
+
+    A row or column at the edge belongs to a bar where no pixel is brighter than `BLACK`. Where less than a third of a
+    side would be left, nothing is taken for a bar.
+
+    Examples:
+        >>> find_film(np.pad(np.full((6, 4), 90, np.uint8), [(0, 0), (1, 3)]))
+        Film(top=0.0, bottom=1.0, left=0.125, right=0.625)
+    """
+    (top, bottom), (left, right) = _lit(image), _lit(image.T)
+    height, width = image.shape
+    if 3 * (bottom - top) < height or 3 * (right - left) < width:
+        return Film()
+    return Film(top / height, bottom / height, left / width, right / width)
+
+
+def _lit(image: NDArray[np.uint8]) -> tuple[int, int]:
+    start, stop = 0, len(image)
+    while start < stop and image[start].max() <= BLACK:
+        start += 1
+    while stop > start and image[stop - 1].max() <= BLACK:
+        stop -= 1
+    return start, stop
+
+
+def _stretched(image: NDArray[np.uint8], size: int, bars: bool) -> tuple[NDArray[np.uint8], Film]:
+    film = Film() if bars else find_film(image)
+    inner = np.ascontiguousarray(image[film.window(image.shape)])
+    if inner.shape != (size, size):
+        inner = np.asarray(Image.fromarray(inner).resize((size, size), Image.Resampling.BILINEAR))
+    return inner, film
 
 
 def _read(source: bytes | str | os.PathLike[str], limits: Limits) -> tuple[bytes, str]:
@@ -201,8 +285,10 @@ def _warnings_held_back() -> Iterator[None]:
 _LOCK, _CAUGHT, _inside = threading.Lock(), list[Any](), 0
 
 
-def _decode(content: bytes, at_least: int | None, size: int | None, limits: Limits) -> NDArray[np.uint8]:
-    """Return the gray image; where it is decoded at a reduced scale and a square is wanted, that square."""
+def _decode(
+    content: bytes, at_least: int | None, size: int | None, limits: Limits, bars: bool
+) -> tuple[NDArray[np.uint8], Film | None]:
+    """Return the gray image and None; where a square is wanted and the decoder shrinks, that square and its film."""
     try:
         opened = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -219,20 +305,32 @@ def _decode(content: bytes, at_least: int | None, size: int | None, limits: Limi
         # MPO is how some cameras mark a JPEG that carries a preview.
         if frames > 1 and picture.format != "MPO":
             raise ImageError(f"the file holds several images. Allowed: one. Received: {frames}")
-        if picture.format in ("JPEG", "MPO") and at_least is not None and min(width, height) > at_least:
+        # A picture to be turned, of which a square is wanted, is decoded whole: a film's edges are those of the file.
+        turned = size is not None and picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        reducible, drafted = picture.format in ("JPEG", "MPO") and not turned, None
+        if reducible and at_least is not None and min(width, height) > at_least:
             # Pillow takes the smallest scale whose sides are at least those asked for, and says what part of the pixels
             # is the image: where the sides are no multiples of the scale, the last ones reach beyond it.
             drafted = picture.draft(None, (at_least, at_least))
-        else:
-            drafted = None
         tags: Any = getattr(picture, "tag_v2", {})
         declared, zero_is_white = _first(tags.get(281)), _first(tags.get(262)) == 0
         picture.load()
-        upright: Image.Image = picture
         if drafted is not None and size is not None:
-            upright = picture.resize((size, size), Image.Resampling.BILINEAR, box=drafted[1])
-        turned = ImageOps.exif_transpose(upright)
-        return _gray(turned if turned is not None else upright, declared, zero_is_white)
+            return _drafted_square(picture, drafted[1], size, bars)
+        upright = ImageOps.exif_transpose(picture)
+        return _gray(upright if upright is not None else picture, declared, zero_is_white), None
+
+
+def _drafted_square(
+    picture: Image.Image, extent: tuple[float, ...], size: int, bars: bool
+) -> tuple[NDArray[np.uint8], Film]:
+    """Return the square of a JPEG decoded at a reduced scale, of whose pixels those within `extent` are the image."""
+    film = Film() if bars else find_film(np.asarray(picture if picture.mode == "L" else picture.convert("L")))
+    rows, columns = film.window((picture.height, picture.width))
+    inner = picture.crop((columns.start, rows.start, columns.stop, rows.stop))
+    right, bottom = (min(end, lit.stop) - lit.start for end, lit in zip(extent[2:], (columns, rows), strict=True))
+    stretched = inner.resize((size, size), Image.Resampling.BILINEAR, box=(0, 0, right, bottom))
+    return _gray(stretched, None, False), film
 
 
 def _first(value: Any) -> int | None:

@@ -109,7 +109,7 @@ def _evened(image: NDArray[np.uint8]) -> _Array:
     import cv2
 
     # Local equalisation, because a side of the film is often darker than the other for no reason of the lungs.
-    even = cv2.createCLAHE(2.0, (2, 2)).apply(square(image, SIDE))
+    even = cv2.createCLAHE(2.0, (2, 2)).apply(square(image, SIDE, bars=True))
     return np.asarray(cv2.GaussianBlur(even, (0, 0), 1.2), np.float32) / np.float32(255)
 
 

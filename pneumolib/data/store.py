@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pneumolib.data.dataset import ImageSet
 
 BLOCK = 64  # images that are decoded, flushed and marked as done together
-FORMAT = 2  # raised when the same files would give other pixels
+FORMAT = 3  # raised when the same files would give other pixels
 
 
 def open_store(

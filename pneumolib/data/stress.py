@@ -133,14 +133,14 @@ def _jpeg(image: Pixels, rng: np.random.Generator, *, quality: int) -> Pixels:
 def _resolution(image: Pixels, rng: np.random.Generator, *, factor: float) -> Pixels:
     import cv2
 
-    # The way back is the detector's own: it stretches whatever comes to its square.
+    # The way back is the detector's own: it stretches whatever comes to its square, and leaves black bars out.
     height, width = (max(1, round(length * factor)) for length in image.shape)
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
 
 
 def _letterbox(image: Pixels, rng: np.random.Generator, *, axis: int, ratio: float) -> Pixels:
-    # Stretched to a square, the frame is as before and the chest narrower (axis 1) or flatter (axis 0).
+    # In a square, a chest between bars that are not left out is narrower (axis 1) or flatter (axis 0).
     bar = round(image.shape[axis] * (ratio - 1) / 2)
     return np.pad(image, [(bar, bar) if i == axis else (0, 0) for i in range(2)])
 

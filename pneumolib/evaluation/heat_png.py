@@ -27,7 +27,7 @@ def heat_png(picture: NDArray[np.uint8], heat: ArrayLike, *, description: str, w
 
     Args:
         picture: uint8 ``[H, W]``.
-        heat: 0..1, ``[h, w]``, of the picture stretched to a square; here it is stretched back.
+        heat: 0..1, ``[h, w]``, of the picture; it is stretched over it.
         description: goes into the file's text, for programs that show it.
         warning: stands in a band above the picture, and is the file's title; empty for none.
 

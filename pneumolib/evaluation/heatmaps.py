@@ -39,7 +39,8 @@ def plot_heatmap(
 
     Args:
         image: uint8 ``[H, W]``: the square of an `Explanation`, or the picture that it was made of.
-        heat: 0..1, ``[h, w]``; it is stretched over the picture.
+        heat: 0..1, ``[h, w]``; it is stretched over the picture. Where that has black bars, which the detector does not
+            look at, give what `Explanation.on` makes of the heat.
         title: above both, such as the answer.
         ax: where to draw; None makes a figure. The pair shares it, the picture at 0 to 1 and the overlay beyond.
         phantom: say PHANTOM in the title.

@@ -26,7 +26,8 @@ def overlay(image: NDArray[np.uint8], heat: ArrayLike) -> NDArray[np.uint8]:
 
     Args:
         image: uint8 ``[H, W]``.
-        heat: 0..1, ``[h, w]``; it is stretched over the picture, as the picture was stretched to the detector's square.
+        heat: 0..1, ``[h, w]``; it is stretched over the picture. Where that has black bars, which the detector does not
+            look at, give what `Explanation.on` makes of the heat.
 
     Raises:
         DataError: the image is not uint8 ``[H, W]``, or the heat no map of numbers in 0..1.

@@ -189,7 +189,7 @@ def drawn(gray: NDArray[np.uint8], explanation: Explanation) -> NDArray[np.uint8
     scale = LONGER_SIDE / max(gray.shape)
     height, width = (max(1, round(side * scale)) for side in gray.shape)
     smooth = Image.fromarray(gray).resize((width, height), Image.Resampling.BILINEAR)
-    hot = Image.fromarray(overlay(np.asarray(smooth), explanation.heat))
+    hot = Image.fromarray(overlay(np.asarray(smooth), explanation.on(np.asarray(smooth))))
     answer = explanation.prediction
     lines = [
         *_words(explanation),

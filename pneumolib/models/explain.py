@@ -39,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumolib import runtime
+from pneumolib.data.images import Film, find_film
 from pneumolib.errors import ConfigError, DataError
 from pneumolib.evaluation.faithfulness import rank_correlation
 from pneumolib.models.detector import Detector, Source
@@ -67,7 +68,7 @@ class Explanation:
 
     Attributes:
         heat: how much a place speaks for the target, float32 ``[S, S]`` in 0..1, on the square that the detector looks
-            at; stretched to the picture's height and width it lies on the picture, as `plot_heatmap` and `overlay` do.
+            at; `on` lays it on the picture that the square was made of.
         evidence: the same in log-odds, float32 ``[S, S]``; below 0 where a place speaks against the target.
         image: the square, uint8 ``[S, S]``.
         method: one of `METHODS`.
@@ -88,6 +89,30 @@ class Explanation:
     def probability(self) -> float:
         """The calibrated P(pneumonia) of the prediction."""
         return self.prediction.probability
+
+    def on(self, picture: NDArray[np.uint8]) -> _Maps:
+        """Return the heat on the whole picture, float32 ``[H, W]`` in 0..1; 0 in black bars, which are not looked at.
+
+        Args:
+            picture: that which was explained, as `decode` gives it, uint8 ``[H, W]``, at any size.
+
+        Examples:
+            >>> picture = pn.decode("x-ray.jpeg")                                     # doctest: +SKIP
+            >>> plots.plot_heatmap(picture, found.on(picture))                        # doctest: +SKIP
+        """
+        whole = picture.shape == self.image.shape and np.array_equal(picture, self.image)
+        return heat_on(self.heat, Film() if whole else find_film(picture), picture.shape)
+
+
+def heat_on(heat: _Maps, film: Film, shape: tuple[int, ...]) -> _Maps:
+    """Return the heat of a square on a picture ``[H, W]`` of that shape, of which `film` is on the square."""
+    import cv2
+
+    rows, columns = film.window(shape)
+    side = (columns.stop - columns.start, rows.stop - rows.start)
+    result = np.zeros(shape, np.float32)
+    result[rows, columns] = heat if heat.shape == side[::-1] else cv2.resize(heat, side, interpolation=cv2.INTER_LINEAR)
+    return result
 
 
 def explain(

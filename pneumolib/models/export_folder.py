@@ -47,8 +47,8 @@ def write_facts(
             "dtype": "float32",
             "shape": [None, side, side, 1],
             "range": [0, 255],
-            "pixels": "gray values of the whole picture, stretched to the square as pneumolib.load_square does; "
-            "rescaling is in the graph",
+            "pixels": "gray values of the picture without black bars, stretched to the square as "
+            "pneumolib.load_square does; rescaling is in the graph",
         },
         "output": {
             "name": OUTPUT,

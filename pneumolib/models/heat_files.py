@@ -50,7 +50,7 @@ class HeatFolder:
         target = self.path / name.with_name(f"{name.name}.png")
         picture = decode(source, at_least=LONGEST)
         warning = PHANTOM_WARNING if found.phantom else ""
-        content = heat_png(picture, found.heat, description=_description(found, detector), warning=warning)
+        content = heat_png(picture, found.on(picture), description=_description(found, detector), warning=warning)
         if not is_below(target.parent, self.path):
             raise DataError(f"{source}: its heat map would stand outside {self.path}, behind a link: {target}")
         if os.path.lexists(target) and not is_heat_png(target):

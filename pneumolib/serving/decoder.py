@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumolib import errors, runtime
-from pneumolib.data.images import Limits
+from pneumolib.data.images import Film, Limits
 from pneumolib.serving.decoding import LENGTHS, PREVIEW
 from pneumolib.serving.settings import Settings
 
@@ -46,6 +46,7 @@ class Decoded:
     """A file as pixels: the square that the network looks at and, where it was asked for, the picture to be shown."""
 
     square: NDArray[np.uint8]  # [S, S]
+    film: Film  # which part of the picture is on the square
     picture: NDArray[np.uint8] | None  # [H, W], upright, the longer side at most `PREVIEW`
     seconds: float
 
@@ -189,7 +190,10 @@ def _decoded(header: dict[str, Any], body: bytes, size: int, picture: bool) -> D
         start += height * width
     if len(arrays) != 1 + picture or arrays[0].shape != (size, size) or start != len(body):
         raise ValueError("an answer of that shape is none")
-    return Decoded(arrays[0], arrays[1] if picture else None, float(header["seconds"]))
+    film = Film(*map(float, header["film"]))
+    if not (0 <= film.top < film.bottom <= 1 and 0 <= film.left < film.right <= 1):
+        raise ValueError("a film of that place is none")
+    return Decoded(arrays[0], film, arrays[1] if picture else None, float(header["seconds"]))
 
 
 def _wait(descriptor: int, deadline: float, event: int) -> None:

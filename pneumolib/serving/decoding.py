@@ -3,7 +3,7 @@
 `decoder.Decoder` starts it and speaks with it over its standard input and output. The protocol: a message is the
 lengths of a JSON header and of a body (`LENGTHS`), then both. The process says with an empty message that it is ready;
 then it gets requests, whose body is the file, and answers each. The header of an answer says ``shapes`` of the uint8
-arrays in its body and ``seconds``, or ``error``, the name of an `ImageError`, and its ``message``.
+arrays in its body, ``film`` and ``seconds``, or ``error``, the name of an `ImageError`, and its ``message``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def _answer(content: bytes, picture: bool, settings: dict[str, Any]) -> tuple[di
 
     limits, began = images.Limits(**settings["limits"]), time.perf_counter()
     try:
-        found = [images.load_square(content, settings["size"], limits=limits)]
+        square, film = images.load_film(content, settings["size"], limits=limits)
+        found = [square]
         if picture:
             found.append(_fitted(images.decode(content, at_least=PREVIEW, limits=limits)))
     except (errors.ImageError, errors.MissingExtraError) as error:
@@ -77,7 +78,8 @@ def _answer(content: bytes, picture: bool, settings: dict[str, Any]) -> tuple[di
             raise  # no more can be said, and what is left of this process is not worth keeping
         return {"error": type(error).__name__, "message": str(error)}, b""
     shapes = [array.shape for array in found]
-    return {"shapes": shapes, "seconds": time.perf_counter() - began}, b"".join(array.tobytes() for array in found)
+    header = {"shapes": shapes, "film": film, "seconds": time.perf_counter() - began}
+    return header, b"".join(array.tobytes() for array in found)
 
 
 def _write(answers: BinaryIO, header: dict[str, Any], body: bytes) -> None:

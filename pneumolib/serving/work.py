@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pneumolib import errors
 from pneumolib.evaluation.overlay import layer, overlay, png
 from pneumolib.models.detector import Detector
-from pneumolib.models.explain import heat_of_features
+from pneumolib.models.explain import heat_of_features, heat_on
 from pneumolib.models.prediction import Prediction
 from pneumolib.serving.decoder import Decoded, Decoder, DecoderLost, DecoderMissing
 from pneumolib.serving.problems import Problem
@@ -66,9 +66,12 @@ def look(detector: Detector, decoder: Decoder, content: bytes, options: Options)
     heatmap = None
     if options.heatmap != "none" and prediction.input.ok:
         heat = heat_of_features(detector, features)
-        picture = decoded.picture if drawn else decoded.square
-        assert picture is not None
-        heatmap = _image(overlay(picture, heat) if drawn else layer(heat))
+        if drawn:
+            assert decoded.picture is not None
+            pixels = overlay(decoded.picture, heat_on(heat, decoded.film, decoded.picture.shape))
+        else:
+            pixels = layer(heat_on(heat, decoded.film, heat.shape))
+        heatmap = _image(pixels)
     shown = _image(decoded.picture) if options.picture and decoded.picture is not None else None
     after_heatmap = time.monotonic()
     return Result(

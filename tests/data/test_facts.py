@@ -68,6 +68,14 @@ def test_brightness_and_contrast_are_those_of_the_picture(tmp_path: Path) -> Non
     assert facts["contrast"].tolist() == [0, 50]
 
 
+def test_black_bars_belong_to_the_picture_that_is_told_of(tmp_path: Path) -> None:
+    padded = np.zeros((64, 256), np.uint8)
+    padded[:, 128:] = 200
+    (tmp_path / "train/NORMAL").mkdir(parents=True)
+    Image.fromarray(padded).save(tmp_path / "train/NORMAL/a.png")
+    assert looked(pn.load_dataset(tmp_path)).facts["mean"].tolist() == [100]
+
+
 def test_the_frame_has_a_number_for_each_piece_of_each_side() -> None:
     picture = np.zeros((128, 128), np.uint8)
     picture[:8, :16] = 10  # the top's first piece, and the upper half of the left side's first

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageFile
 
 from pneumolib.data.dataset import load_dataset
-from pneumolib.data.images import FORMATS, Limits, decode, load_square, square
+from pneumolib.data.images import BLACK, FORMATS, Film, Limits, decode, find_film, load_film, load_square, square
 from pneumolib.data.radiograph import draw
 from pneumolib.errors import DataError, DataNotFoundError, ImageError, ImageTooLargeError, PneumolibError
 
@@ -341,9 +341,81 @@ def test_a_square_is_the_whole_image_stretched() -> None:
 
 
 def test_shrinking_blurs_what_is_too_fine_instead_of_picking_pixels() -> None:
-    stripes = np.zeros((64, 64), np.uint8)
+    stripes = np.full((64, 64), 55, np.uint8)
     stripes[:, ::8] = 255
-    np.testing.assert_allclose(square(stripes, 8)[:, 1:-1], 255 / 8, atol=1)
+    np.testing.assert_allclose(square(stripes, 8)[:, 1:-1], 55 + 200 / 8, atol=1)
+
+
+# === Black bars ===
+
+
+@pytest.mark.parametrize("bars", [(0, 0, 0, 0), (13, 0, 0, 0), (0, 9, 0, 0), (0, 0, 30, 31), (60, 50, 7, 1)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_padding_changes_nothing_of_the_square(bars: tuple[int, int, int, int], kind: str) -> None:
+    """In a JPEG, blocks that straddle the edge make it blur; measured: 9 gray levels there, 0.3 in the mean."""
+    film = np.clip(XRAY, BLACK + 24, 255)
+    padded = np.pad(film, [bars[:2], bars[2:]])
+    wanted, found = square(film, 48), load_square(encoded(padded, kind), 48)
+    difference = np.abs(found.astype(int) - wanted)
+    assert difference.max() <= (0 if kind == "PNG" else 30)
+    assert difference.mean() <= (0 if kind == "PNG" else 1)
+    np.testing.assert_array_equal(square(padded, 48), wanted)
+
+
+def test_the_film_is_where_the_square_is_from() -> None:
+    film = np.full((400, 300), 90, np.uint8)
+    padded = np.pad(film, [(80, 160), (60, 0)])
+    expected = Film(80 / 640, 480 / 640, 60 / 360, 1.0)
+    for kind, near in (("PNG", 0.0), ("JPEG", 0.01)):
+        found = load_film(encoded(padded, kind), 64)[1]
+        np.testing.assert_allclose(found, expected, atol=near)
+        rows, columns = found.window((64, 64))
+        assert (rows.start, columns.stop) == (8, 64)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_film_of_a_turned_picture_is_that_of_the_upright_one(orientation: int) -> None:
+    picture = Image.fromarray(np.pad(np.full((400, 300), 90, np.uint8), [(160, 0), (0, 60)]))
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture.save(file, "JPEG", exif=exif)
+    squared, film = load_film(file.getvalue(), 32)
+    np.testing.assert_allclose(film, find_film(decode(file.getvalue())), atol=0.01)
+    assert abs(squared.astype(int) - 90).max() <= 6
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((30, 40), np.uint8),
+        np.pad(np.full((9, 40), 200, np.uint8), [(11, 10), (0, 0)]),
+        np.pad(np.full((30, 1), 200, np.uint8), [(0, 0), (3, 36)]),
+        np.pad(np.full((20, 30), BLACK + 1, np.uint8), 0),
+    ],
+    ids=["all black", "a strip", "a line", "no bars"],
+)
+def test_what_would_leave_little_is_no_bar(image: np.ndarray) -> None:
+    assert find_film(image) == Film()
+
+
+def test_bars_up_to_black_are_bars_and_a_letter_in_one_keeps_it() -> None:
+    image = np.full((40, 40), 99, np.uint8)
+    image[:, :5], image[:, -5:] = BLACK, BLACK + 1
+    assert find_film(image) == Film(left=5 / 40)
+    image[20, 2] = 200
+    assert find_film(image) == Film(left=2 / 40)
+
+
+def test_bars_are_kept_where_that_is_asked() -> None:
+    padded = np.pad(np.full((40, 20), 200, np.uint8), [(0, 0), (20, 0)])
+    assert square(padded, 20, bars=True)[:, :9].max() == 0
+    assert load_square(encoded(padded, "PNG"), 20, bars=True)[:, :9].max() == 0
+    assert load_square(encoded(np.kron(padded, np.ones((9, 9), np.uint8)), "JPEG"), 20, bars=True)[:, :9].max() < 9
+    assert square(padded, 20).min() == 200
+
+
+def test_a_window_has_at_least_a_row_and_a_column() -> None:
+    assert Film(0.98, 1.0, 0.0, 0.01).window((3, 4)) == (slice(2, 3), slice(0, 1))
 
 
 def test_an_image_of_the_right_size_is_left_alone() -> None:

@@ -181,6 +181,27 @@ def test_every_way_to_hand_over_a_picture_gives_the_same_map(detector: Detector,
     assert "array" not in repr(found[0])
 
 
+def test_heat_is_laid_on_the_film_and_not_on_black_bars(detector: Detector) -> None:
+    film = np.maximum(x_ray(4), 20)  # [96, 112]
+    padded = np.pad(film, [(48, 0), (0, 112)])
+    found, bare = explain(detector, padded), explain(detector, film)
+    np.testing.assert_array_equal(found.heat, bare.heat)
+    laid = found.on(padded)
+    assert laid.shape == padded.shape
+    np.testing.assert_array_equal(laid[48:, :112], bare.on(film))
+    assert laid[48:, :112].max() > 0
+    assert not laid[:48].any()
+    assert not laid[:, 112:].any()
+    assert found.on(np.repeat(np.repeat(padded, 3, 0), 3, 1)).shape == (432, 672)
+
+
+def test_heat_lies_on_the_square_as_it_is(detector: Detector) -> None:
+    dark = np.pad(x_ray(4)[:48, :50], [(8, 8), (7, 7)])[:SIZE, :SIZE]
+    assert dark.shape == (SIZE, SIZE)
+    found = explain(detector, dark)
+    np.testing.assert_array_equal(found.on(found.image), found.heat)
+
+
 def test_many_maps_are_those_of_the_single_pictures(detector: Detector, images: NDArray[np.uint8]) -> None:
     for method in METHODS:
         together = heat_maps(detector, images[:2], method=method, normal=images[3:5])

@@ -56,6 +56,22 @@ def test_the_whole_picture_is_drawn_upright_at_its_own_aspect_ratio(
     assert found.heat.max() > 0.5
 
 
+def test_the_bars_of_a_padded_picture_are_drawn_and_stay_without_heat(
+    detector: Detector, x_ray: Path, found: Explanation, tmp_path: Path
+) -> None:
+    padded = tmp_path / "padded.png"
+    film = np.maximum(decode(x_ray), 20)
+    Image.fromarray(np.pad(film, [(0, 0), (len(film), 0)])).save(padded)
+    again = explain(detector, padded, operating_point="high_specificity")
+    np.testing.assert_array_equal(again.image, detector.prepare(film))
+    with Image.open(HeatFolder(tmp_path).write(Path("b"), padded, again, detector)) as file:
+        pixels = np.asarray(file).astype(int)
+    coloured = np.ptp(pixels, axis=2).max(axis=0)
+    bar = round(1024 * len(film) / (len(film) + film.shape[1]))
+    assert coloured[: bar - 2].max() == 0
+    assert coloured[bar + 2 :].max() > 50
+
+
 def test_nothing_of_the_files_header_or_name_is_in_it(
     detector: Detector, x_ray: Path, found: Explanation, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumolib.data.images import FORMATS, Limits, decode, load_square
+from pneumolib.data.images import FORMATS, Film, Limits, decode, load_square
 from pneumolib.errors import ImageError, ImageTooLargeError, UnsupportedImageError
 from pneumolib.serving import decoder as module
 from pneumolib.serving.decoder import Decoded, Decoder, DecoderLost, DecoderMissing
@@ -109,6 +109,12 @@ def test_a_thin_picture_keeps_a_pixel_of_its_width(shared: Decoder, height: int,
     assert picture is not None
     assert min(picture.shape) == 1
     assert max(picture.shape) == min(PREVIEW, max(height, width))
+
+
+def test_the_film_comes_with_the_square(shared: Decoder) -> None:
+    padded = encoded(np.pad(NOISE[:60, :80] | 64, [(0, 0), (20, 60)]), "PNG")
+    assert shared.decode(padded).film == Film(left=20 / 160, right=100 / 160)
+    assert shared.decode(encoded(NOISE[:60, :80], "PNG")).film == Film()
 
 
 def test_a_large_file_comes_through_whole(shared: Decoder) -> None:
@@ -269,6 +275,7 @@ def told(header: Any, body: bytes = SQUARE) -> bytes:
     return LENGTHS.pack(len(content), len(body)) + content + body
 
 
+WHOLE = [0, 1, 0, 1]
 LIES = {
     "nothing": b"",
     "half a length": b"\0\0\0",
@@ -277,15 +284,20 @@ LIES = {
     "no JSON": LENGTHS.pack(3, 0) + b"{{{",
     "a list": told([]),
     "an empty header": told({}),
-    "no time": told({"shapes": [[SIZE, SIZE]]}),
-    "no array": told({"shapes": [], "seconds": 0}, b""),
-    "more than there is": told({"shapes": [[SIZE, SIZE + 1]], "seconds": 0}),
-    "a byte more than it says": told({"shapes": [[SIZE, SIZE]], "seconds": 0}, SQUARE + b"x"),
-    "less than there is": told({"shapes": [[SIZE // 2, SIZE // 2]], "seconds": 0}),
-    "an array too many": told({"shapes": [[SIZE, SIZE], [SIZE, SIZE]], "seconds": 0}, 2 * SQUARE),
-    "sides below zero": told({"shapes": [[-SIZE, -SIZE]], "seconds": 0}),
-    "sides that are none": told({"shapes": [["a", None]], "seconds": 0}),
-    "time that is none": told({"shapes": [[SIZE, SIZE]], "seconds": "soon"}),
+    "no time": told({"shapes": [[SIZE, SIZE]], "film": WHOLE}),
+    "no array": told({"shapes": [], "film": WHOLE, "seconds": 0}, b""),
+    "more than there is": told({"shapes": [[SIZE, SIZE + 1]], "film": WHOLE, "seconds": 0}),
+    "a byte more than it says": told({"shapes": [[SIZE, SIZE]], "film": WHOLE, "seconds": 0}, SQUARE + b"x"),
+    "less than there is": told({"shapes": [[SIZE // 2, SIZE // 2]], "film": WHOLE, "seconds": 0}),
+    "an array too many": told({"shapes": [[SIZE, SIZE], [SIZE, SIZE]], "film": WHOLE, "seconds": 0}, 2 * SQUARE),
+    "sides below zero": told({"shapes": [[-SIZE, -SIZE]], "film": WHOLE, "seconds": 0}),
+    "sides that are none": told({"shapes": [["a", None]], "film": WHOLE, "seconds": 0}),
+    "time that is none": told({"shapes": [[SIZE, SIZE]], "film": WHOLE, "seconds": "soon"}),
+    "no film": told({"shapes": [[SIZE, SIZE]], "seconds": 0.0}),
+    "a film without height": told({"shapes": [[SIZE, SIZE]], "film": [0.5, 0.5, 0, 1], "seconds": 0.0}),
+    "a film beyond the picture": told({"shapes": [[SIZE, SIZE]], "film": [0, 1, 0, 1.5], "seconds": 0.0}),
+    "a film of no numbers": told({"shapes": [[SIZE, SIZE]], "film": [0, 1, 0, float("nan")], "seconds": 0.0}),
+    "a film with five sides": told({"shapes": [[SIZE, SIZE]], "film": [0, 1, 0, 1, 1], "seconds": 0.0}),
     "an error that is none": told({"error": "SystemExit", "message": ""}, b""),
     "an error of others": told({"error": "DataNotFoundError", "message": ""}, b""),
     "an error without words": told({"error": "ImageError"}, b""),
@@ -313,7 +325,7 @@ def test_what_comes_out_of_a_process_is_not_believed(
 def test_nor_is_more_taken_in_than_there_can_be(
     own: Callable[..., Decoder], monkeypatch: pytest.MonkeyPatch, side: int, believed: bool
 ) -> None:
-    header = json.dumps({"shapes": [[SIZE, SIZE], [side, side]], "seconds": 0}).encode()
+    header = json.dumps({"shapes": [[SIZE, SIZE], [side, side]], "film": WHOLE, "seconds": 0}).encode()
     count = SIZE**2 + side**2
     monkeypatch.setattr(module, "_PROGRAM", liar(f"{LENGTHS.pack(len(header), count) + header!r} + bytes({count})"))
     if believed:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pneumolib import errors
-from pneumolib.data.images import square
+from pneumolib.data.images import Film, find_film, square
 from pneumolib.evaluation.overlay import layer, overlay, png
 from pneumolib.models.detector import Detector
 from pneumolib.models.explain import heat_maps
@@ -35,7 +35,7 @@ class Stub:
 
 @pytest.fixture(scope="module")
 def decoded(detector: Detector, pixels: np.ndarray) -> Decoded:
-    return Decoded(square(pixels, detector.size), pixels, 0.0)
+    return Decoded(square(pixels, detector.size), Film(), pixels, 0.0)
 
 
 def test_the_answer_is_the_detectors(detector: Detector, decoded: Decoded) -> None:
@@ -59,6 +59,27 @@ def test_a_heat_map_is_drawn_as_elsewhere(detector: Detector, decoded: Decoded, 
     assert (found.heatmap.height, found.heatmap.width) == expected.shape[:2]
     assert found.picture is None
     assert stub.asked == [kind == "overlay"]
+
+
+def test_the_heat_stays_on_the_film_of_a_padded_picture(detector: Detector, decoded: Decoded) -> None:
+    assert decoded.picture is not None
+    rows = len(decoded.picture)
+    padded = np.pad(decoded.picture, [(rows // 2, rows // 2), (0, 0)])
+    stub: Any = Stub(replace(decoded, film=find_film(padded), picture=padded))
+    (heat,) = heat_maps(detector, decoded.square[None])
+    drawn = look(detector, stub, b"", Options(heatmap="overlay")).heatmap
+    assert drawn is not None
+    seen = np.asarray(Image.open(io.BytesIO(drawn.data)))
+    assert (seen[: rows // 2] == 0).all()
+    np.testing.assert_array_equal(seen[rows // 2 : rows // 2 + rows], overlay(decoded.picture, heat))
+    alone = look(detector, stub, b"", Options(heatmap="layer")).heatmap
+    assert alone is not None
+    opacity = np.asarray(Image.open(io.BytesIO(alone.data)))[..., 3]
+    assert opacity.shape == heat.shape
+    edge = round(detector.size * (rows // 2) / len(padded))
+    assert not opacity[:edge].any()
+    assert not opacity[-edge + 1 :].any()
+    assert opacity[edge:-edge].max() >= 0.9 * layer(heat)[..., 3].max()
 
 
 def test_the_picture_is_given_as_it_was_read(detector: Detector, decoded: Decoded) -> None:
@@ -119,19 +140,19 @@ class Off:
 @pytest.mark.parametrize("difference", [None, 0.0, SELF_CHECK])
 def test_it_is_passed_by_the_answer_that_was_recorded(detector: Detector, difference: float | None) -> None:
     off: Any = Off(detector, difference)
-    stub: Any = Stub(Decoded(detector.self_check_image(), None, 0.0))
+    stub: Any = Stub(Decoded(detector.self_check_image(), Film(), None, 0.0))
     assert warm_up(off, stub) == difference
 
 
 @pytest.mark.parametrize("difference", [1.01 * SELF_CHECK, 1.0, float("nan")])
 def test_it_is_failed_by_another_answer(detector: Detector, difference: float) -> None:
     off: Any = Off(detector, difference)
-    stub: Any = Stub(Decoded(detector.self_check_image(), None, 0.0))
+    stub: Any = Stub(Decoded(detector.self_check_image(), Film(), None, 0.0))
     with pytest.raises(errors.ArtifactError, match=r"differs by .* allowed"):
         warm_up(off, stub)
 
 
 def test_it_is_failed_by_other_pixels(detector: Detector) -> None:
-    stub: Any = Stub(Decoded(detector.self_check_image() ^ 1, None, 0.0))
+    stub: Any = Stub(Decoded(detector.self_check_image() ^ 1, Film(), None, 0.0))
     with pytest.raises(errors.ArtifactError, match="pixels"):
         warm_up(detector, stub)
