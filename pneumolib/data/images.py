@@ -153,7 +153,6 @@ def square(image: NDArray[np.uint8], size: int, *, bars: bool = False) -> NDArra
 
     Stretched, not cropped or padded: in this data set the aspect ratio tells the class. Bars at the edges that are
     black from end to end are left out (`find_film`): they tell how a film was framed, or that somebody has padded it.
-    What has that size already is taken for a square made before, and returned as it is.
 
     Args:
         image: uint8 ``[H, W]``.
@@ -168,7 +167,7 @@ def square(image: NDArray[np.uint8], size: int, *, bars: bool = False) -> NDArra
             f"A square is made of uint8 [H, W] and a size of 1 or more. "
             f"Received: {image.dtype} {list(image.shape)}, size {size!r}"
         )
-    return image if image.shape == (size, size) else _stretched(image, size, bars)[0]
+    return _stretched(image, size, bars)[0]
 
 
 def load_square(

@@ -215,7 +215,8 @@ class Detector:
                     "An X-ray given as an array must hold gray values 0 to 255 as uint8 [H, W]. "
                     f"Received: {source.dtype} {list(source.shape)}"
                 )
-            return square(source, self.size)
+            # A square may have dark edges of its own, which are no bars: what was prepared once is left alone.
+            return source if source.shape == (self.size, self.size) else square(source, self.size)
         if not isinstance(source, str | bytes | os.PathLike):
             raise DataError(
                 "An X-ray is given as a path, as the bytes of an image file, or as a uint8 array [H, W]. "

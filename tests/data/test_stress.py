@@ -61,11 +61,18 @@ def test_each_changes_the_picture_leaves_its_input_alone_and_can_be_repeated(str
     assert result.ndim == 2
     assert np.array_equal(image, WAVES[:, :200])
     assert np.array_equal(result, stress.apply(image, chance()))
-    assert not np.array_equal(square(result, SIDE), square(image, SIDE))
+    assert not np.array_equal(square(result, SIDE, bars=True), square(image, SIDE))
+
+
+def test_to_a_detector_black_bars_are_not_there() -> None:
+    for level, image in under("aspect", WAVES).items():
+        assert np.array_equal(square(image, SIDE), WAVES) == (level in ("1.4:1", "1:1.4"))
+    masked, cut = under("borders", WAVES).values()
+    np.testing.assert_array_equal(square(masked, SIDE), square(cut, SIDE))
 
 
 def test_no_two_are_alike() -> None:
-    assert len({square(s.apply(WAVES, chance()), SIDE).tobytes() for s in STRESSES}) == len(STRESSES)
+    assert len({square(s.apply(WAVES, chance()), SIDE, bars=True).tobytes() for s in STRESSES}) == len(STRESSES)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,7 @@ def test_resolution_changes_the_number_of_pixels() -> None:
 def test_black_bars_make_the_chest_narrower_or_flatter_by_the_ratio() -> None:
     chest = np.zeros((SIDE, SIDE), np.uint8)
     chest[42:182, 42:182] = 200
-    changed = {level: square(image, SIDE) > 100 for level, image in under("aspect", chest).items()}
+    changed = {level: square(image, SIDE, bars=True) > 100 for level, image in under("aspect", chest).items()}
     assert changed["1.4:1"].any(0).sum() == pytest.approx(140 / 1.4, abs=1)
     assert changed["1.4:1"].any(1).sum() == pytest.approx(140, abs=1)
     assert changed["1:1.4"].any(1).sum() == pytest.approx(140 / 1.4, abs=1)
