@@ -278,7 +278,8 @@ print("after squaring:", {square(array, 64).shape for array in arrays})
 # %% [markdown]
 # Heights and widths differ from file to file; a network wants them equal. So each image is *stretched* to a square.
 # That bends the chest a little, and it is done on purpose: black bars or a crop would keep the proportions, and the
-# proportions of the files give the label away, as the next notebook shows.
+# proportions of the files give the label away, as the next notebook shows. Bars that a file brings along, black from
+# edge to edge, are left out first.
 
 # %%
 for i, array in zip(picked, arrays, strict=True):
