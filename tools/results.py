@@ -217,8 +217,8 @@ At the frozen threshold, mean of {len(found["detectors"])} seeds; all {len(found
 {text}
 
 Black bars are left out before the detector looks, so padding costs nothing, and what is masked at the edges is as if it
-had been cut off. {sum(originals["n"].values())} original files and their 224-pixel copies get probabilities whose median difference is
-{max(medians):.4f} at most (`python benchmarks/originals.py`)."""
+had been cut off. {sum(originals["n"].values())} original files and their 224-pixel copies get probabilities whose
+median difference is {max(medians):.4f} at most (`python benchmarks/originals.py`)."""
 
 
 def looks() -> str:
