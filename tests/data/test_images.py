@@ -320,14 +320,17 @@ def test_an_edge_weighs_little_more_in_a_reduced_jpeg_than_in_the_full_one() -> 
 
 
 def test_the_square_of_a_real_xray_is_close_to_that_of_the_full_image(real_data: Path) -> None:
-    """Measured: 0.6 gray levels in the mean at most."""
+    """Measured: 0.6 gray levels in the mean at most, bars kept; edges of the film at most a 55th of the side apart."""
     part = load_dataset(real_data).train
     for index in range(0, len(part), max(1, len(part) // 20)):
         content = part.read(index)
         size = min(decode(content).shape) // 4 - 1
         assert min(decode(content, at_least=2 * size).shape) < 4 * size
-        difference = np.abs(load_square(content, size).astype(int) - square(decode(content), size))
+        whole = square(decode(content), size, bars=True)
+        difference = np.abs(load_square(content, size, bars=True).astype(int) - whole)
         assert difference.mean() <= 0.9
+        # Where a film fades into black, a reduced picture may show its edge a pixel or two off.
+        np.testing.assert_allclose(load_film(content, size)[1], find_film(decode(content)), atol=1.5 / size)
 
 
 def test_a_square_is_the_whole_image_stretched() -> None:

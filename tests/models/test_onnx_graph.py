@@ -70,7 +70,7 @@ def test_the_style_is_mean_and_spread_of_every_channel_of_three_stages(architect
     for x in map(np.asarray, stages(images[..., None].astype(np.float32), training=False)):
         expected += [x.mean((1, 2)), np.log(x.std((1, 2)) + STYLE_OFFSET)]
     light = LightModel(to_onnx(model), 64, 3, threads=1)
-    np.testing.assert_allclose(light.run(images, "style"), np.concatenate(expected, 1), atol=1e-4)
+    np.testing.assert_allclose(light.run(images, "style"), np.concatenate(expected, 1), atol=3e-4)
     seen = light.look(images, batch_size=2)
     np.testing.assert_allclose(seen["style"], light.run(images, "style"), atol=1e-6)
     np.testing.assert_allclose(seen["logits"], light.run(images), atol=1e-6)
