@@ -130,7 +130,7 @@ class Config:
         """Return the preset called `name`, with the fields in `changes` set otherwise.
 
         Args:
-            name: one of `PRESETS`: ``full`` (ResNet-50 on a GPU), ``cpu`` (ResNet-18, about an hour on two cores),
+            name: one of `PRESETS`: ``full`` (ResNet-50 on a GPU), ``cpu`` (ResNet-18, under an hour on two cores),
                 ``quick`` (a few minutes on two cores), ``ci`` (seconds), or ``auto``, which takes the environment
                 variable ``PNEUMOLIB_PRESET`` if it is set, else ``full`` where there is a GPU, else ``quick``.
             **changes: fields of `Config`.
@@ -189,7 +189,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         dropout=0.2,
         warmup_epochs=0.5,
     ),
-    # From scratch on two CPU cores, about an hour; the reference result of the README.
+    # From scratch on two CPU cores, under an hour; the reference result of the README.
     "cpu": dict(
         size=160,
         architecture="resnet18",

@@ -22,8 +22,8 @@ Two methods need neither gradients nor TensorFlow:
     arXiv:1904.07451). Gray or blurred windows will not do: to these networks a blurred X-ray of a healthy child is
     pneumonia, since they find the normal ones by their clear lungs. It takes a hundred looks for each normal X-ray
     given. Chosen because deletion and insertion follow it best (``benchmarks/explanation.py``, where Grad-CAM at finer
-    layers does worse than ``cam``). It shows where a change would change the answer, and with the detector that ships
-    that is hardly more often in the lungs than elsewhere.
+    layers comes no nearer to it than ``cam``). It shows where a change would change the answer, and with the detector
+    that ships that is hardly more often in the lungs than elsewhere.
 """
 
 from __future__ import annotations
