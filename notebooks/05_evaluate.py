@@ -537,6 +537,7 @@ print(f"{mark}{stress.n} images: one of them is {100 / stress.n:.1f} points of a
 # Two of the changes are questions about the detector, not about tomorrow's pictures. Black out a box around the lungs:
 # what can it still know? Black out everything *but* the box: what does it lose? The box is the same for all, drawn by
 # hand on the mean of the training images; it holds both lungs of nearly all children, and few of the corners' letters.
+# What is black from edge to edge is left out before a detector looks, so the box alone fills the square.
 
 # %%
 boxes = [change for change in STRESSES if change.group == "lung box"]
