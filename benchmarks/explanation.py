@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="a folder, a zip or phantom; left out: PNEUMOLIB_DATA, then kagglehub")
     parser.add_argument("--detector", help="folder of a detector or a run; left out: the one that ships")
-    parser.add_argument("--n", type=int, default=16, help="images with pneumonia")
+    parser.add_argument("--n", type=int, default=32, help="images with pneumonia")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     options = parser.parse_args(arguments)
     try:

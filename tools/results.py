@@ -243,7 +243,8 @@ mean log-odds as the hottest places are replaced by a normal X-ray (lower is bet
 
 Two warnings come of it. Normal X-rays that are blurred are called ill (log-odds {odds["normal"]:.1f} before,
 {odds["normal_blurred"]:.1f} after): the net knows the healthy by clear, sharp lungs. And by `replacement`, the most
-faithful, hardly more heat lies in the lungs than anywhere else: a part of what it answers by is not in them."""
+faithful, the lungs hold about that share of the heat that they hold of the picture: a part of what it answers by is not
+in them."""
 
 
 def refusal() -> str:

@@ -21,9 +21,9 @@ Two methods need neither gradients nor TensorFlow:
     arXiv:1311.2901) with soft windows, by what would have to be there for another answer (Goyal et al. 2019,
     arXiv:1904.07451). Gray or blurred windows will not do: to these networks a blurred X-ray of a healthy child is
     pneumonia, since they find the normal ones by their clear lungs. It takes a hundred looks for each normal X-ray
-    given. Chosen because deletion and insertion follow it best (``benchmarks/explanation.py``, where Grad-CAM at finer
-    layers comes no nearer to it than ``cam``). It shows where a change would change the answer, and with the detector
-    that ships that is hardly more often in the lungs than elsewhere.
+    given. Chosen because deletion and insertion follow it best (``benchmarks/explanation.py``, where ``cam`` and
+    Grad-CAM at finer layers fall short of it). It shows where a change would change the answer, and with the detector
+    that ships that is no more often in the lungs than elsewhere.
 """
 
 from __future__ import annotations
