@@ -86,9 +86,12 @@ class TestConfig:
             Config(weights="imagenet")
         assert Config(weights="imagenet", architecture="resnet50").weights == "imagenet"
 
-    @pytest.mark.parametrize("field", ["mix_style", "stochastic_depth"])
-    def test_what_changes_the_network_needs_one_of_ours(self, field: str) -> None:
-        with pytest.raises(ConfigError, match=rf"{field}=0\.5 needs resnet18 or resnet34"):
+    @pytest.mark.parametrize(
+        ("field", "fitting"),
+        [("mix_style", "resnet18 or resnet34 or efficientnet_lite0"), ("stochastic_depth", "resnet18 or resnet34")],
+    )
+    def test_what_changes_the_network_needs_one_of_ours(self, field: str, fitting: str) -> None:
+        with pytest.raises(ConfigError, match=rf"{field}=0\.5 needs {fitting}:"):
             Config(architecture="resnet50", **{field: 0.5})
         assert getattr(Config(**{field: 0.5}), field) == 0.5
 
@@ -157,7 +160,7 @@ class TestPresets:
         assert {name for name in PRESETS if Config.preset(name).phantom_allowed} == {"quick", "ci"}
 
     def test_unknown_preset_names_the_known(self) -> None:
-        with pytest.raises(ConfigError, match=r"Allowed: auto, full, cpu, quick, ci. Received: 'huge'"):
+        with pytest.raises(ConfigError, match=r"Allowed: auto, full, cpu, scratch, quick, ci. Received: 'huge'"):
             Config.preset("huge")
 
     @pytest.mark.parametrize(("gpu", "expected"), [(True, "full"), (False, "quick")])

@@ -184,6 +184,15 @@ def _conv(layer: Any, graph: _Graph) -> None:
     graph.done(layer, _activated(layer, graph, output))
 
 
+def _depthwise_conv(layer: Any, graph: _Graph) -> None:
+    plain = tuple(layer.dilation_rate) == (1, 1) and layer.depth_multiplier == 1 and not layer.use_bias
+    _require(layer, plain, "no dilation, no bias and one kernel for each channel")
+    kernel = layer.get_weights()[0].transpose(2, 3, 0, 1)
+    inputs = [*graph.inputs(layer), graph.constant(f"{layer.name}.kernel", kernel)]
+    output = graph.node("Conv", inputs, layer.name, group=len(kernel), **_window(layer, layer.kernel_size))
+    graph.done(layer, _activated(layer, graph, output))
+
+
 def _max_pooling(layer: Any, graph: _Graph) -> None:
     graph.done(layer, graph.node("MaxPool", graph.inputs(layer), layer.name, **_window(layer, layer.pool_size)))
 
@@ -208,9 +217,14 @@ def _batch_normalization(layer: Any, graph: _Graph) -> None:
 
 
 def _relu(layer: Any, graph: _Graph) -> None:
-    plain = layer.max_value is None and not layer.negative_slope and not layer.threshold
-    _require(layer, plain, "a plain rectifier")
-    graph.done(layer, graph.node("Relu", graph.inputs(layer), layer.name))
+    plain = not layer.negative_slope and not layer.threshold
+    _require(layer, plain, "a plain rectifier, or one that is cut off")
+    if layer.max_value is None:
+        graph.done(layer, graph.node("Relu", graph.inputs(layer), layer.name))
+        return
+    limits = [graph.constant(f"{layer.name}.{end}", np.array(v, np.float32)) for end, v in
+              (("least", 0), ("most", layer.max_value))]  # fmt: skip
+    graph.done(layer, graph.node("Clip", [*graph.inputs(layer), *limits], layer.name))
 
 
 def _activation(layer: Any, graph: _Graph) -> None:
@@ -258,6 +272,7 @@ _WRITERS: dict[str, Callable[[Any, _Graph], None]] = {
     "Concatenate": _concatenate,
     "ZeroPadding2D": _zero_padding,
     "Conv2D": _conv,
+    "DepthwiseConv2D": _depthwise_conv,
     "MaxPooling2D": _max_pooling,
     "BatchNormalization": _batch_normalization,
     "ReLU": _relu,

@@ -1,4 +1,4 @@
-"""The networks: compact ResNets for one gray channel, and ResNet-50 with ImageNet weights.
+"""The networks: compact ResNets for one gray channel; ResNet-50 and EfficientNet-Lite0 with ImageNet weights.
 
 Every model is a plain, flat functional Keras model with the same five names to hold on to:
 
@@ -28,6 +28,7 @@ import numpy as np
 from pneumolib import runtime
 from pneumolib.config import Config
 from pneumolib.errors import ArtifactError, DataNotFoundError, DownloadError
+from pneumolib.models import efficientnet
 
 if TYPE_CHECKING:
     import keras
@@ -47,10 +48,10 @@ def build_model(config: Config, *, precision: str | None = None, pretrained: boo
     Args:
         config: architecture, size, classes, width, dropout, weights.
         precision: a Keras dtype policy; None takes `config.precision`, whose ``auto`` is the machine's best.
-        pretrained: False ignores `config.weights` and leaves a ResNet-50 random, for weights that are loaded next.
+        pretrained: False ignores `config.weights` and leaves the network random, for weights that are loaded next.
 
     Raises:
-        MissingExtraError: Keras is not installed.
+        MissingExtraError: Keras, or the package with the ImageNet weights of EfficientNet-Lite0, is not installed.
         DownloadError: the ImageNet weights could not be fetched.
         DataNotFoundError: `config.weights` is a path where no file stands.
         ArtifactError: that file does not fit the architecture.
@@ -68,6 +69,8 @@ def build_model(config: Config, *, precision: str | None = None, pretrained: boo
         image = keras.Input((config.size, config.size, 1), name="image", dtype="float32")
         if config.architecture in BLOCKS:
             x = _compact_resnet(image, config)
+        elif config.architecture == "efficientnet_lite0":
+            x = efficientnet.efficientnet_lite0(image, config.mix_style, config.seed)
         else:
             x = _resnet50(image, config, config.weights if pretrained else None)
         x = keras.layers.Activation("linear", name="features")(x)
@@ -76,11 +79,19 @@ def build_model(config: Config, *, precision: str | None = None, pretrained: boo
             x = keras.layers.Dropout(config.dropout, seed=config.seed, name="dropout")(x)
         x = keras.layers.Dense(len(config.class_names), dtype="float32", name="logits")(x)
         output = keras.layers.Activation("softmax", dtype="float32", name="probabilities")(x)
-    return keras.Model(image, output, name=config.architecture)
+    model = keras.Model(image, output, name=config.architecture)
+    if config.architecture == "efficientnet_lite0" and config.weights is not None and pretrained:
+        efficientnet.load_weights(model, config.weights)
+    return model
 
 
 def style_layers(model: keras.Model) -> list[str]:
-    """Return the names of the last layer of each of the first three stages of `model`, as `build_model` gives it."""
+    """Return the names of the last layer of each of the first three stages of `model`, as `build_model` gives it.
+
+    A stage is what works at one resolution: a quarter, an eighth and a 16th of the image's side.
+    """
+    if model.name == "efficientnet_lite0":
+        return list(efficientnet.STYLE)
     names = {layer.name for layer in model.layers}
     found = []
     for stage in range(1, STYLE_STAGES + 1):
@@ -97,11 +108,15 @@ def freeze_backbone(model: keras.Model) -> None:
 
 
 def unfreeze_backbone(model: keras.Model) -> None:
-    """Make a pre-trained `model` trainable but for its batch normalisation, which stays in inference mode.
+    """Make a pre-trained `model` trainable but for what has to stay as ImageNet left it; compile the model after this.
 
-    Statistics of small batches of X-rays would destroy what the statistics of ImageNet carry; a frozen
-    `BatchNormalization` layer in Keras uses its stored statistics. Compile the model after this.
+    Of a ResNet-50 that is the batch normalisation, which stays in inference mode: statistics of small batches of X-rays
+    would destroy what the statistics of ImageNet carry; a frozen `BatchNormalization` layer in Keras uses its stored
+    statistics. Of EfficientNet-Lite0 it is the early stages.
     """
+    if model.name == "efficientnet_lite0":
+        efficientnet.freeze_early_stages(model)
+        return
     keras = runtime.keras()
     for layer in model.layers:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)

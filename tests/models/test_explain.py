@@ -280,7 +280,7 @@ def test_grad_cam_at_the_last_map_is_the_class_activation_map(detector: Detector
     np.testing.assert_array_equal(grad_cam(model, images[:1]), grad_cam(model, images[:1], target=[1, 2]))
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet34", "resnet50", "resnet50v2"])
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet34", "resnet50", "resnet50v2", "efficientnet_lite0"])
 def test_every_network_of_the_library_has_gradients(architecture: str, images: NDArray[np.uint8]) -> None:
     model = build_model(CONFIG.replace(architecture=architecture, weights=None), precision="float32")
     heat = grad_cam(model, images[:1])

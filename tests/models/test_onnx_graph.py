@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from pneumolib import runtime
-from pneumolib.config import Config
+from pneumolib.config import CHANGEABLE, Config
 from pneumolib.errors import DataError
 from pneumolib.evaluation.calibration import apply_temperature
 from pneumolib.models.finishing import round_kernels
 from pneumolib.models.light import LightModel
 from pneumolib.models.onnx_graph import STYLE_OFFSET, to_onnx
-from pneumolib.models.resnet import BLOCKS, build_model, style_layers
+from pneumolib.models.resnet import build_model, style_layers
 
 if TYPE_CHECKING:
     import keras
@@ -36,10 +36,13 @@ def trained_like(config: Config) -> keras.Model:
 @pytest.mark.parametrize(
     ("architecture", "size"),
     # Odd sides and sides that 32 does not divide try the padding: TensorFlow puts the odd pixel at the end.
-    [("resnet18", 64), ("resnet18", 67), ("resnet34", 50), ("resnet50", 33), ("resnet50v2", 46)],
+    [
+        *(("resnet18", 64), ("resnet18", 67), ("resnet34", 50), ("resnet50", 33), ("resnet50v2", 46)),
+        *(("efficientnet_lite0", 64), ("efficientnet_lite0", 75)),
+    ],
 )
 def test_the_graph_gives_logits_and_features_of_the_keras_model(architecture: str, size: int) -> None:
-    mixed = 0.5 if architecture in BLOCKS else 0.0
+    mixed = 0.5 if architecture in CHANGEABLE["mix_style"] else 0.0
     model = trained_like(
         Config(architecture=architecture, size=size, width=8, dropout=0.3, mix_style=mixed)  # type: ignore[arg-type]
     )
@@ -59,7 +62,9 @@ def test_the_graph_gives_logits_and_features_of_the_keras_model(architecture: st
     np.testing.assert_allclose(light.run(images, "features"), features, atol=1e-4)
 
 
-@pytest.mark.parametrize(("architecture", "width"), [("resnet18", 8), ("resnet34", 4), ("resnet50", 8)])
+@pytest.mark.parametrize(
+    ("architecture", "width"), [("resnet18", 8), ("resnet34", 4), ("resnet50", 8), ("efficientnet_lite0", 8)]
+)
 def test_the_style_is_mean_and_spread_of_every_channel_of_three_stages(architecture: str, width: int) -> None:
     model = trained_like(Config(architecture=architecture, size=64, width=width))  # type: ignore[arg-type]
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)

@@ -18,7 +18,7 @@ def config(architecture: str = "resnet18", **changes) -> Config:
     return Config(name="test", size=64, width=8, architecture=architecture, **changes)
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet34", "resnet50", "resnet50v2"])
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet34", "resnet50", "resnet50v2", "efficientnet_lite0"])
 def test_every_network_is_flat_and_has_the_five_names(architecture: str) -> None:
     model = build_model(config(architecture), precision="float32")
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
