@@ -39,7 +39,7 @@ bench: .venv/.dev ## measure what the README says of speed
 	@for name in decoding dicom feeding files startup export serving endurance corpora; do \
 	  .venv/bin/python benchmarks/$$name.py || exit 1; done
 
-detector: .venv/.dev ## train the detector that ships again, with three seeds, and measure it: two to three hours on two cores
+detector: .venv/.dev ## train the detector that ships again, with three seeds, and measure it: one to two hours on two cores
 	@.venv/bin/python benchmarks/accuracy.py --json benchmarks/results/cpu.json --ship
 
 ends: .venv/.dev ## test with the lowest and the highest version of everything that is declared

@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    config = Config.preset("cpu", size=arguments.size)
+    config = Config.preset("scratch", size=arguments.size)
     competitors = ways(config, arguments.images // config.batch_size * config.batch_size)
     for run in competitors.values():
         run()  # tracing and warm-up

@@ -54,7 +54,7 @@ import pneumolib as pn
 
 # %% cellView="form"
 # @title Settings: "auto" takes the full settings where there is a GPU, else the quick ones
-PRESET = "auto"  # @param ["auto", "full", "cpu", "quick", "ci"]
+PRESET = "auto"  # @param ["auto", "full", "cpu", "scratch", "quick", "ci"]
 config = pn.Config.preset(PRESET)
 
 # %%

@@ -57,7 +57,7 @@ import pneumolib as pn
 # %% cellView="form"
 # @title Settings: the folder of a detector of your own, such as notebook 4 left; empty takes the one that ships
 DETECTOR = ""  # @param {type: "string"}
-PRESET = "auto"  # @param ["auto", "full", "cpu", "quick", "ci"]
+PRESET = "auto"  # @param ["auto", "full", "cpu", "scratch", "quick", "ci"]
 config = pn.Config.preset(PRESET)
 
 # %%
