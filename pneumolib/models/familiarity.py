@@ -2,8 +2,8 @@
 
 Two things are looked at, both as the network computes them on its way to an answer:
 
-- **style**: mean and spread of every channel after the first three stages, which tell how a picture was taken and
-  processed: texture, sharpness, gray curve. Similar statistics find foreign pictures in Sastry & Oore, 2020,
+- **style**: mean and spread of every channel of three early layers (`style_layers`), which tell how a picture was
+  taken and processed: texture, sharpness, gray curve. Similar statistics find foreign pictures in Sastry & Oore, 2020,
   arXiv:1912.12510.
 - **features**: the mean of the last feature map, from which the answer is computed (Lee et al., 2018,
   arXiv:1807.03888).
@@ -27,6 +27,9 @@ from pneumolib.errors import ArtifactError, DataError
 PARTS = ("style", "features")
 COMPONENTS = 128  # main axes that are kept, of each part
 QUANTILE = 0.99  # of the held-out X-rays are within the limit
+# The limit as a multiple of that quantile: what is seen differs between X-rays that were taken in one way. A limit as
+# close as that of the style would refuse too many, and pictures of other things are told by the other signals too.
+MARGIN = {"style": 1.0, "features": 1.4}
 _FIELDS = ("centres", "axes", "rest", "limit")
 _FLOOR = 1e-6
 
@@ -123,7 +126,7 @@ def fit_familiarity(train: Inner, held_out: Inner, targets: NDArray[np.int64]) -
             "rest": np.array([rest], np.float32),
         }
         apart = _squared_distance(np.asarray(held_out[part], np.float64), stored["centres"], stored["axes"], rest)
-        limit = float(np.quantile(apart, QUANTILE)) * (1 + 3 / np.sqrt(n_held_out))
+        limit = MARGIN[part] * float(np.quantile(apart, QUANTILE)) * (1 + 3 / np.sqrt(n_held_out))
         arrays |= {f"{part}.{field}": array for field, array in stored.items()}
         arrays[f"{part}.limit"] = np.array([max(limit, _FLOOR)], np.float32)
     return Familiarity(arrays)

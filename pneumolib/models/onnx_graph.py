@@ -1,11 +1,11 @@
 """The light graph: a network of this package written as ONNX, for prediction without TensorFlow.
 
 The graph takes what the Keras model takes, raw gray values, and gives the logits, the last feature map, from which a
-class activation map can be computed without gradients, and the style: for each channel after each of the first three
-stages its mean, and the logarithm of its standard deviation. It is written layer by layer, because the general
-converter (tf2onnx) takes seconds, needs TensorFlow's graph tools and has been looking for a maintainer since February
-2026 (github.com/onnx/tensorflow-onnx/issues/2430); the networks here use a dozen kinds of layers. Whoever makes a
-detector compares the two, so a layer that is written wrongly cannot pass.
+class activation map can be computed without gradients, and the style: for each channel of three early layers
+(`style_layers`) its mean, and the logarithm of its standard deviation. It is written layer by layer, because the
+general converter (tf2onnx) takes seconds, needs TensorFlow's graph tools and has been looking for a maintainer since
+February 2026 (github.com/onnx/tensorflow-onnx/issues/2430); the networks here use a dozen kinds of layers. Whoever
+makes a detector compares the two, so a layer that is written wrongly cannot pass.
 """
 
 from __future__ import annotations

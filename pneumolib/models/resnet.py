@@ -86,9 +86,10 @@ def build_model(config: Config, *, precision: str | None = None, pretrained: boo
 
 
 def style_layers(model: keras.Model) -> list[str]:
-    """Return the names of the last layer of each of the first three stages of `model`, as `build_model` gives it.
+    """Return the names of three layers of `model`, as `build_model` gives it, that tell how a picture was taken.
 
-    A stage is what works at one resolution: a quarter, an eighth and a 16th of the image's side.
+    They are the last of each of the first three stages; of EfficientNet-Lite0, whose early stages are not trained, the
+    last of the stem and of the first two.
     """
     if model.name == "efficientnet_lite0":
         return list(efficientnet.STYLE)
