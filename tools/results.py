@@ -92,7 +92,7 @@ interval by resampling patients. Thresholds were frozen on validation patients, 
 shifted validation, {chosen["shifted_auc"]:.4f}. Its sensitivity is {subtypes["bacterial"]["sensitivity"]:.3f} for
 bacterial and {subtypes["viral"]["sensitivity"]:.3f} for viral pneumonia. Over the seeds, the Brier score is
 {mean["brier"]:.3f} and the calibration error {mean["ece"]:.3f}. A training took
-{min(minutes):.0f} to {max(minutes):.0f} minutes, {len(runs)} at once on {ours["machine"]}.
+{min(minutes):.0f} to {max(minutes):.0f} minutes, {len(runs)} at once on {_machine(ours)}.
 
 It begins with the ImageNet weights of EfficientNet-Lite0. That was chosen on validation: in the mean of the seeds, AUC
 is {_mean(ours, "val_auc"):.4f} on validation and {_mean(ours, "shifted_auc"):.4f} on shifted validation, where the same
@@ -207,6 +207,12 @@ def _of_seeds(name: str, found: dict[str, Any]) -> str:
 
 def _pretraining(found: dict[str, Any]) -> str:
     return "ImageNet" if found["config"]["weights"] else "none"
+
+
+def _machine(found: dict[str, Any]) -> str:
+    """Return the machine and the number format that was computed in: its best, unless the config names one."""
+    machine, precision = found["machine"], found["config"]["precision"]
+    return machine if precision == "auto" else f"{machine.rsplit(', ', 1)[0]}, {precision}"
 
 
 def _mean(found: dict[str, Any], measure: str) -> float:
