@@ -339,8 +339,7 @@ def serving() -> str:
     files = sum(corpus["files"] for corpus in odd["corpora"].values())
     return f"""\
 The API, beside a server as tutorials build it (FastAPI, Pillow, `model.predict` in the handler, Grad-CAM), with the
-same bytes; small files are the 224-pixel copies, large ones have 1800 x 1400 pixels. Both had the ResNet-18 of the
-preset `scratch`, which shipped before and takes as long for a picture (`python benchmarks/serving.py`):
+same bytes; small files are the 224-pixel copies, large ones have 1800 x 1400 pixels (`python benchmarks/serving.py`):
 
 {table}
 
