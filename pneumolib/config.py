@@ -194,7 +194,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         dropout=0.2,
         warmup_epochs=0.5,
     ),
-    # EfficientNet-Lite0 with ImageNet weights, its early stages kept, on two CPU cores in under an hour; the reference
+    # EfficientNet-Lite0 with ImageNet weights, its early stages kept, about an hour on two CPU cores; the reference
     # result of the README. Depthwise convolutions are slower in bfloat16 on a CPU than in float32.
     "cpu": dict(
         size=160,

@@ -97,7 +97,8 @@ bacterial and {subtypes["viral"]["sensitivity"]:.3f} for viral pneumonia. Over t
 It begins with the ImageNet weights of EfficientNet-Lite0. That was chosen on validation: in the mean of the seeds, AUC
 is {_mean(ours, "val_auc"):.4f} on validation and {_mean(ours, "shifted_auc"):.4f} on shifted validation, where the same
 patients gave {_mean(scratch, "val_auc"):.4f} and {_mean(scratch, "shifted_auc"):.4f} with a ResNet-18 from scratch.
-On the validation patients under all changes but the hidden lung box, AUC is {_stressed("validation", "auc"):.4f} and
+On the validation patients under all changes but the hidden lung box (`python benchmarks/stress.py --split val`), AUC is
+{_stressed("validation", "auc"):.4f} and
 accuracy {_stressed("validation", "accuracy"):.3f}, where the chosen one of the ResNets has
 {_stressed("validation_scratch", "auc"):.4f} and {_stressed("validation_scratch", "accuracy"):.3f}. On the
 test images it ranks better too, and decides no better: the threshold that validation asks for is low for the healthy
@@ -175,7 +176,8 @@ The recipe's other decisions, one at a time, with the same patients and nets, an
 Two seeds of one configuration lie {statistics.median(apart):.4f} apart in the rule (median), {max(apart):.4f} at the
 most: smaller differences than that say little. The last two columns are at each net's frozen threshold: its accuracy on
 the random patients under the changes, in the mean and under the worst of them. The preset `scratch` has what stands
-first and second, together; the preset `cpu` took over augmentation, mixed style, smoothing and the average of weights.
+first and second, together, which was not measured against the start at full size; the preset `cpu` took over
+augmentation, mixed style, smoothing and the average of weights.
 The rate and the number of epochs of that one were set once and not varied.
 `python benchmarks/choice.py --configurations ...`.
 
@@ -284,7 +286,9 @@ mean log-odds as the hottest places are replaced by a normal X-ray (lower is bet
 Two warnings come of it. Normal X-rays that are strongly blurred are called ill (log-odds {odds["normal"]:.1f} before,
 {odds["normal_blurred"]:.1f} after): the net knows the healthy by clear, sharp lungs. And by `replacement`, which
 changes the picture itself, the lungs hold {found["methods"]["replacement"]["heat_in_lungs"]:.0%} of the heat: a good
-part of what it answers by is not in them."""
+part of what it answers by is not in them. By insertion the best map
+reaches {max(row["normal"]["insertion"] for row in found["methods"].values()):.2f}, and chance
+{chance["random_insertion"]:.2f}."""
 
 
 def refusal() -> str:

@@ -62,7 +62,8 @@ def test_the_graph_gives_logits_and_features_of_the_keras_model(architecture: st
 
     assert light.run(images).shape == (3, 3)
     np.testing.assert_allclose(apply_temperature(light.run(images), 1.0), probabilities, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(light.run(images), logits, rtol=1e-5, atol=1e-5)
+    # Published weights give logits of up to 5, of which float32 keeps no more.
+    np.testing.assert_allclose(light.run(images), logits, rtol=1e-5 if "weights" in changes else 1e-7, atol=1e-5)
     np.testing.assert_allclose(light.run(images, "features"), features, atol=1e-4)
 
 
