@@ -19,7 +19,7 @@ Strength = Literal["none", "light", "medium", "strong"]
 Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
 Devices = Literal["one", "all"]
 
-_LATER = {"devices": "one", "stochastic_depth": 0, "mixup": 0, "final_rate": 0}
+_LATER = {"devices": "one", "stochastic_depth": 0, "mixup": 0, "final_rate": 0, "margin": 0}
 _NEVER = object()
 
 ARCHITECTURES: tuple[str, ...] = typing.get_args(Architecture)
@@ -49,6 +49,7 @@ class Config:
 
     # data
     size: int = 160  # side of the square image, pixels
+    margin: float = 0.0  # share of the side that the network leaves out at each edge, where letters and frames are
     classes: int = 3  # 3: normal, bacterial, viral (then summed); 2: normal, pneumonia
     seed: int = 0  # decides the split, the initial weights, the order of images and the augmentation
     phantom_allowed: bool = False  # may synthetic X-rays stand in when no real ones can be had?
@@ -92,6 +93,8 @@ class Config:
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), _TYPES[field.name])
         _check(32 <= self.size <= 1024, "size", "32 to 1024 pixels", self.size)
+        _check(0 <= self.margin <= 0.25, "margin", "0 to 0.25", self.margin)
+        _check(self.inner_size >= 32, "margin", "one that leaves 32 pixels or more of size", self.margin)
         _check(self.classes in (2, 3), "classes", "2 or 3", self.classes)
         _check(self.seed >= 0, "seed", "0 or more", self.seed)
         _check(4 <= self.width <= 128, "width", "4 to 128", self.width)
@@ -169,6 +172,16 @@ class Config:
     def replace(self, **changes: Any) -> Config:
         """Return a copy with the fields in `changes` set otherwise."""
         return self.from_dict({**self.to_dict(), **changes})
+
+    @property
+    def margin_pixels(self) -> int:
+        """How many pixels at each edge of the square the network leaves out."""
+        return round(self.size * self.margin)
+
+    @property
+    def inner_size(self) -> int:
+        """The side in pixels of what the network looks at: the square without its margins."""
+        return self.size - 2 * self.margin_pixels
 
     @property
     def class_names(self) -> tuple[str, ...]:

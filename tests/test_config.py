@@ -23,6 +23,12 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestConfig:
+    def test_a_margin_leaves_32_pixels_or_more(self) -> None:
+        assert Config(size=192, margin=1 / 12).inner_size == 160
+        assert Config(size=192).inner_size == 192
+        with pytest.raises(ConfigError, match=r"leaves 32 pixels or more of size\. Received: 0\.25"):
+            Config(size=60, margin=0.25)
+
     @pytest.mark.parametrize(
         ("field", "bad"),
         [
@@ -30,6 +36,7 @@ class TestConfig:
             ("size", 1025),
             ("size", 160.0),
             ("size", True),
+            ("margin", 0.3),
             ("classes", 4),
             ("seed", -1),
             ("width", 2),

@@ -36,6 +36,8 @@ REASONS: dict[str, str] = {
     "noise": "low dose is grainy",
     "jpeg": "normal and pneumonia were saved at different JPEG quality in train: the strongest shortcut of this set",
     "border": "markers, letters and collimator edges stand at the border; hide them now and then",
+    "cut": "where a film ends says who took it; healthy children must not be told by what surrounds the chest",
+    "letters": "side markers come in every size and place, and no letter is a finding",
 }
 
 
@@ -67,11 +69,14 @@ class Augmentation:
     noise: float = 0.0  # largest standard deviation, gray levels
     jpeg: int = 100  # lowest quality of re-encoding; 100 is off
     border: float = 0.0  # largest fraction of the side that is hidden at each edge
-    occasional: float = 0.5  # probability of each of tone, blur, resolution, noise, jpeg, border
+    cut: float = 0.0  # largest fraction of the side that is cut off at each edge; what is left is stretched
+    letters: float = 0.0  # largest height of letters painted in, fraction of the side
+    occasional: float = 0.5  # probability of each of tone, blur, resolution, noise, jpeg, border, cut, letters
+    position: float = 1.0  # probability of rotation, scale, shear and translation, all together
 
     def __post_init__(self) -> None:
         upper = dict(tone=1, rotation=180, scale=0.9, shear=60, translation=1, mirror=1, brightness=1, contrast=1)
-        upper |= dict(gamma=2, blur=20, noise=128, border=0.5, occasional=1)
+        upper |= dict(gamma=2, blur=20, noise=128, border=0.5, cut=0.4, letters=0.5, occasional=1, position=1)
         for name, most in upper.items():
             if not 0 <= getattr(self, name) <= most:
                 raise ConfigError(f"{name} must be 0 to {most}. Received: {getattr(self, name)!r}")
@@ -161,7 +166,12 @@ def augment(
     # Every step owns its draws, whether or not it is on: switching one step leaves the others as they were.
     draw = random.random(len(_DRAWS))
     u = dict(zip(_DRAWS, draw, strict=True))
+    if settings.cut or settings.letters or settings.position < 1:
+        later = np.random.Generator(random_state(seed, epoch, index).bit_generator.jumped())  # type: ignore[attr-defined]
+        u |= dict(zip(_LATER_DRAWS, later.random(len(_LATER_DRAWS)), strict=True))
     image = _tone(image, settings, u)
+    image = _letters(image, settings, u)
+    image = _cut(image, settings, u)
     image = _geometry(image, settings, u)
     image = _exposure(image, settings, u)
     return _quality(image, settings, u, random)
@@ -178,6 +188,11 @@ _DRAWS = (
     *("border_left", "border_right", "border_top", "border_bottom", "border_on"),
     *("tone", "tone_dark", "tone_bright", "tone_on"),
 )
+_LATER_DRAWS = (
+    *("cut_left", "cut_right", "cut_top", "cut_bottom", "cut_on", "position"),
+    *("letters_on", "letters_height", "letters_x", "letters_y", "letters_gray", "letters_text"),
+)
+_TEXTS = ("R", "L", "RIGHT", "LEFT", "AP", "PORTABLE", "SUPINE 10:30", "R L")
 _TONE_EXPONENTS = (np.log(0.8), np.log(4.0))
 
 
@@ -194,11 +209,43 @@ def _tone(image: NDArray[np.uint8], s: Augmentation, u: dict[str, float]) -> NDA
     return np.rint((1 - share) * np.arange(256) + share * curve).astype(np.uint8)[image]
 
 
+def _letters(image: NDArray[np.uint8], s: Augmentation, u: dict[str, float]) -> NDArray[np.uint8]:
+    import cv2
+
+    if not s.letters or u["letters_on"] >= s.occasional:
+        return image
+    side, font = image.shape[0], cv2.FONT_HERSHEY_SIMPLEX
+    text = _TEXTS[int(u["letters_text"] * len(_TEXTS))]
+    height = max(3.0, s.letters * u["letters_height"] * side)
+    scale = height / cv2.getTextSize("R", font, 1, 1)[0][1]
+    thick = max(1, round(height / 8))
+    width = cv2.getTextSize(text, font, scale, thick)[0][0]
+    # Wherever the text fits, but in the outer thirds of the height: nobody writes across the lungs.
+    x = round(u["letters_x"] * max(0, side - width))
+    y = u["letters_y"] * 2 / 3
+    y = round(height + (y if y < 1 / 3 else y + 1 / 3) * (side - height))
+    gray = round(255 - 100 * u["letters_gray"])
+    return cv2.putText(image.copy(), text, (x, y), font, scale, gray, thick, cv2.LINE_AA)
+
+
+def _cut(image: NDArray[np.uint8], s: Augmentation, u: dict[str, float]) -> NDArray[np.uint8]:
+    import cv2
+
+    if not s.cut or u["cut_on"] >= s.occasional:
+        return image
+    side = image.shape[0]
+    left, right, top, bottom = (int(side * s.cut * u[f"cut_{edge}"]) for edge in ("left", "right", "top", "bottom"))
+    inner = image[top : side - bottom, left : side - right]
+    return cv2.resize(inner, (side, side), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
 def _geometry(image: NDArray[np.uint8], s: Augmentation, u: dict[str, float]) -> NDArray[np.uint8]:
     import cv2
 
     if not (s.rotation or s.scale or s.shear or s.translation or s.mirror):
         return image
+    if s.position < 1 and u["position"] >= s.position:
+        return image[:, ::-1].copy() if u["mirror"] < s.mirror else image
     side = image.shape[0]
     angle = np.deg2rad(s.rotation * _signed(u["rotation"]))
     shear = np.tan(np.deg2rad(s.shear * _signed(u["shear"])))

@@ -300,11 +300,12 @@ class _Net:
     kernel: NDArray[np.float32]  # [K, C]
     bias: NDArray[np.float32]  # [C]
     temperature: float
+    margin: int  # pixels at each edge that it does not look at
 
     @classmethod
     def of(cls, detector: Detector) -> _Net:
         kernel, bias = detector.classifier()
-        return cls(detector.features, kernel, bias, detector.temperature)
+        return cls(detector.features, kernel, bias, detector.temperature, detector.config.margin_pixels)
 
     def logits(self, features: _Maps) -> _Maps:
         return np.asarray((features.mean((1, 2)) @ self.kernel + self.bias) / self.temperature, np.float32)
@@ -323,7 +324,7 @@ def _untrained(detector: Detector, seed: int) -> _Net:
         return np.concatenate([np.asarray(maps(batch, training=False)) for batch in batches])
 
     kernel, bias = model.get_layer("logits").get_weights()
-    return _Net(features, kernel, bias, detector.temperature)
+    return _Net(features, kernel, bias, detector.temperature, detector.config.margin_pixels)
 
 
 def _members(target: str, class_names: Sequence[str]) -> NDArray[np.bool_]:
@@ -362,7 +363,7 @@ def _cam(net: _Net, features: _Maps, shape: tuple[int, ...], members: NDArray[np
     """Return the log-odds of each place of a feature map ``[h, w, K]``, at the size of the picture."""
     weights = _slopes(net.logits(features[None]), members)[0]
     places = (features @ (net.kernel @ weights) + net.bias @ weights) / net.temperature
-    return _enlarged(np.asarray(places, np.float32), shape, FIRST_PLACE)
+    return _enlarged(np.asarray(places, np.float32), shape, FIRST_PLACE, net.margin)
 
 
 def _replacement(net: _Net, image: NDArray[np.uint8], members: NDArray[np.bool_], normal: NDArray[np.uint8]) -> _Maps:
@@ -399,10 +400,15 @@ def _slopes(logits: _Maps, members: NDArray[np.bool_]) -> _Maps:
     return slopes
 
 
-def _enlarged(low: _Maps, shape: tuple[int, ...], first: float | None = None) -> _Maps:
-    """Return a map at the size of the picture; `first` is the pixel that its first place looks at, None the middle."""
+def _enlarged(low: _Maps, shape: tuple[int, ...], first: float | None = None, margin: int = 0) -> _Maps:
+    """Return a map at the size of the picture; `first` is the pixel that its first place looks at, None the middle.
+
+    The map is of what lies inside the margin, in pixels; nothing in the margin speaks for or against anything.
+    """
     import cv2
 
+    if margin:
+        return np.pad(_enlarged(low, (shape[0] - 2 * margin, shape[1] - 2 * margin), first), margin)
     down, right = (side / places for side, places in zip(shape[:2], low.shape, strict=True))
     top, left = ((step - 1) / 2 if first is None else first for step in (down, right))
     way = np.array([[right, 0, left], [0, down, top]], np.float32)
@@ -422,6 +428,8 @@ def _heat(evidence: _Maps, full: float) -> _Maps:
 def _gradient_evidence(
     model: keras.Model, images: NDArray[Any], layer: str | None, target: str | Sequence[int]
 ) -> _Maps:
+    from pneumolib.models.resnet import MARGIN
+
     keras = runtime.keras()
     if keras.backend.backend() != "tensorflow":
         raise ConfigError(
@@ -435,8 +443,9 @@ def _gradient_evidence(
     chosen = _layer_of(model, layer)
     # A network of this package; what the places of others look at is not known here.
     first = FIRST_PLACE if any(part.name == "features" for part in model.layers) else None
+    margin = next((part.cropping[0][0] for part in model.layers if part.name == MARGIN), 0)
     maps = [
-        _enlarged(low, pictures.shape[1:3], first)
+        _enlarged(low, pictures.shape[1:3], first, margin)
         for start in range(0, len(pictures), BATCH)
         for low in _weighted(model, chosen, pictures[start : start + BATCH], target)
     ]

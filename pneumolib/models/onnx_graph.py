@@ -174,6 +174,14 @@ def _zero_padding(layer: Any, graph: _Graph) -> None:
     graph.done(layer, graph.node("Pad", [*graph.inputs(layer), pads], layer.name))
 
 
+def _cropping(layer: Any, graph: _Graph) -> None:
+    (top, bottom), (left, right) = layer.cropping
+    height, width = layer.input.shape[1:3]
+    ends = {"starts": (top, left), "ends": (height - bottom, width - right), "axes": (2, 3)}
+    limits = [graph.constant(f"{layer.name}.{end}", np.array(places, np.int64)) for end, places in ends.items()]
+    graph.done(layer, graph.node("Slice", [*graph.inputs(layer), *limits], layer.name))
+
+
 def _conv(layer: Any, graph: _Graph) -> None:
     _require(layer, tuple(layer.dilation_rate) == (1, 1) and layer.groups == 1, "no dilation and no groups")
     weights = layer.get_weights()
@@ -270,6 +278,7 @@ _WRITERS: dict[str, Callable[[Any, _Graph], None]] = {
     "InputLayer": _input,
     "Rescaling": _rescaling,
     "Concatenate": _concatenate,
+    "Cropping2D": _cropping,
     "ZeroPadding2D": _zero_padding,
     "Conv2D": _conv,
     "DepthwiseConv2D": _depthwise_conv,

@@ -38,6 +38,8 @@ BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 STYLE_STAGES = 3
 MIXED_STAGES = 2  # the style of a device lives in early feature maps, the disease in late ones
 
+MARGIN = "margin"  # the layer that leaves the edges of the square out
+
 # Mean and standard deviation of the training images' gray values, rounded: the net starts near zero mean, unit scale.
 GRAY_MEAN, GRAY_STD = 122.0, 60.0
 
@@ -67,12 +69,15 @@ def build_model(config: Config, *, precision: str | None = None, pretrained: boo
         wanted = runtime.best_precision()
     with _dtype_policy(wanted):
         image = keras.Input((config.size, config.size, 1), name="image", dtype="float32")
+        x = image
+        if config.margin_pixels:
+            x = keras.layers.Cropping2D(config.margin_pixels, name=MARGIN)(image)
         if config.architecture in BLOCKS:
-            x = _compact_resnet(image, config)
+            x = _compact_resnet(x, config)
         elif config.architecture == "efficientnet_lite0":
-            x = efficientnet.efficientnet_lite0(image, config.mix_style, config.seed)
+            x = efficientnet.efficientnet_lite0(x, config.mix_style, config.seed)
         else:
-            x = _resnet50(image, config, config.weights if pretrained else None)
+            x = _resnet50(x, config, config.weights if pretrained else None)
         x = keras.layers.Activation("linear", name="features")(x)
         x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
         if config.dropout:

@@ -105,6 +105,39 @@ def test_occasional_steps_happen_as_often_as_said() -> None:
     assert 0.2 < np.mean(changed) < 0.4
 
 
+def test_letters_are_painted_in_and_leave_the_rest() -> None:
+    settings = Augmentation(letters=0.2, occasional=1)
+    gray = np.full((96, 96), 60, np.uint8)
+    shares = []
+    for index in range(60):
+        after = augment(gray, settings, seed=0, epoch=0, index=index)
+        painted = after != gray
+        assert after[painted].min() > 60
+        shares.append(painted.mean())
+    assert 0 < min(shares) < max(shares) < 0.35
+    assert len(set(shares)) > 20
+
+
+def test_what_is_cut_off_is_gone_and_the_rest_fills_the_square() -> None:
+    framed = np.full((96, 96), 200, np.uint8)
+    framed[:, :10] = framed[:, -10:] = framed[:10] = framed[-10:] = 0
+    black = [
+        float((augment(framed, Augmentation(cut=0.2, occasional=1), seed=0, epoch=0, index=i) == 0).mean())
+        for i in range(80)
+    ]
+    assert max(black) <= (framed == 0).mean()
+    assert min(black) < 0.08
+    assert np.mean(black) == pytest.approx(0.15, abs=0.05)
+
+
+def test_a_share_of_the_images_keeps_its_position() -> None:
+    settings = Augmentation(rotation=30, scale=0.2, translation=0.1, position=0.6)
+    moved = [(augment(picture(), settings, seed=0, epoch=0, index=i) != picture()).any() for i in range(300)]
+    assert 0.5 < np.mean(moved) < 0.7
+    mirrored = Augmentation(rotation=30, mirror=1, position=0)
+    np.testing.assert_array_equal(augment(picture(), mirrored, seed=0, epoch=0, index=0), picture()[:, ::-1])
+
+
 def test_switching_one_step_on_leaves_the_draws_of_the_others() -> None:
     turned = augment(picture(), Augmentation(rotation=20), seed=0, epoch=0, index=3)
     both = augment(picture(), Augmentation(rotation=20, brightness=1e-9), seed=0, epoch=0, index=3)
@@ -112,7 +145,7 @@ def test_switching_one_step_on_leaves_the_draws_of_the_others() -> None:
 
 
 def test_every_step_has_a_reason_and_every_strength_is_valid() -> None:
-    assert set(REASONS) == set(Augmentation.__dataclass_fields__) - {"occasional"}
+    assert set(REASONS) == set(Augmentation.__dataclass_fields__) - {"occasional", "position"}
     for strength in STRENGTHS:
         Augmentation.preset(strength)
 

@@ -49,10 +49,9 @@ def images() -> NDArray[np.uint8]:
     return np.stack([square(x_ray(seed), SIZE) for seed in range(12)])
 
 
-@pytest.fixture(scope="module")
-def detector(images: NDArray[np.uint8]) -> Detector:
-    with runtime.seeded(0):
-        model = build_model(CONFIG, precision="float32")
+def untrained(config: Config, images: NDArray[np.uint8], seed: int = 0) -> Detector:
+    with runtime.seeded(seed):
+        model = build_model(config, precision="float32")
     rng = np.random.default_rng(3)
     for layer in model.layers:
         if type(layer).__name__ == "BatchNormalization":
@@ -64,13 +63,18 @@ def detector(images: NDArray[np.uint8]) -> Detector:
     point = OperatingPoint(name="balanced", threshold=0.5, sensitivity=0.9, specificity=0.8, rule="for the test")
     return make_detector(
         model,
-        CONFIG,
+        config,
         name="for-the-test",
         temperature=1.0,
         operating_points={"balanced": point},
         reference=fit_reference(images),
         card={"phantom": True},
     )
+
+
+@pytest.fixture(scope="module")
+def detector(images: NDArray[np.uint8]) -> Detector:
+    return untrained(CONFIG, images)
 
 
 @dataclass
@@ -80,6 +84,7 @@ class Stub:
     class_names: tuple[str, ...] = SUBTYPES
     temperature: float = 2.0
     size: int = SIZE
+    config: Config = CONFIG
 
     def features(self, images: NDArray[np.uint8], batch_size: int = 32) -> NDArray[np.float32]:
         seen = np.zeros(images.shape, np.float32)
@@ -263,6 +268,24 @@ def test_a_network_that_forgot_gives_another_map(detector: Detector, images: NDA
         randomisation_check(detector, images[:0])
     with pytest.raises(ConfigError, match="draws must be 1 or more"):
         randomisation_check(detector, images, draws=0)
+
+
+def test_nothing_in_the_margin_speaks_for_or_against(images: NDArray[np.uint8]) -> None:
+    framed = untrained(CONFIG.replace(margin=0.125), images)
+    bare = untrained(CONFIG.replace(size=SIZE - 16), images[:, 8:-8, 8:-8])
+    inside = np.zeros((SIZE, SIZE), bool)
+    inside[8:-8, 8:-8] = True
+    found = explain(framed, images[0])
+    assert not found.evidence[~inside].any()
+    inner = np.ascontiguousarray(images[0, 8:-8, 8:-8])
+    np.testing.assert_allclose(found.evidence[8:-8, 8:-8], explain(bare, inner).evidence, atol=1e-6)
+    assert np.ptp(found.evidence[inside]) > 0
+    for layer in ("features", "stage2_block1_relu"):
+        heat = grad_cam(framed.keras_model(), images[:1], layer=layer)[0]
+        assert not heat[~inside].any()
+        np.testing.assert_allclose(
+            heat[8:-8, 8:-8], grad_cam(bare.keras_model(), inner[None], layer=layer)[0], atol=1e-4
+        )
 
 
 # === Gradients ===

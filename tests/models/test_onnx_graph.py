@@ -43,8 +43,11 @@ def trained_like(config: Config) -> keras.Model:
         *(("efficientnet_lite0", 64), ("efficientnet_lite0", 75)),
     ],
 )
-def test_the_graph_gives_logits_and_features_of_the_keras_model(architecture: str, size: int) -> None:
-    changes: dict[str, Any] = {"architecture": architecture, "size": size, "width": 8, "dropout": 0.3}
+@pytest.mark.parametrize("margin", [0, 0.1])
+def test_the_graph_gives_logits_and_features_of_the_keras_model(architecture: str, size: int, margin: float) -> None:
+    if margin and size < 64:
+        pytest.skip("what a margin leaves must be 32 pixels or more")
+    changes: dict[str, Any] = {"architecture": architecture, "size": size, "width": 8, "dropout": 0.3, "margin": margin}
     if architecture in CHANGEABLE["mix_style"]:
         changes["mix_style"] = 0.5
     if architecture == "efficientnet_lite0":  # random, it would make all images look alike

@@ -60,6 +60,19 @@ def test_blocks_are_skipped_in_training_alone_and_the_deeper_the_more_often() ->
     np.testing.assert_allclose(skipping(x, training=False), plain(x, training=False), rtol=1e-5)
 
 
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "efficientnet_lite0"])
+def test_what_lies_in_the_margin_is_not_looked_at(architecture: str) -> None:
+    model = build_model(config(architecture, margin=0.125), precision="float32", pretrained=False)
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 255, (1, 64, 64, 1)).astype(np.float32)
+    framed = np.full_like(image, 255)
+    framed[:, 8:-8, 8:-8] = image[:, 8:-8, 8:-8]
+    logits = runtime.keras().Model(model.input, model.get_layer("logits").output)
+    np.testing.assert_array_equal(logits(image), logits(framed))
+    framed[:, 8] = 0
+    assert (np.asarray(logits(image)) != np.asarray(logits(framed))).any()
+
+
 def test_a_narrow_network_learns_from_large_images() -> None:
     """Where TensorFlow's gradient of a strided 1x1 convolution ended the process."""
     model = build_model(Config(size=224, width=8, precision="float32"))
