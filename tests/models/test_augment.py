@@ -162,7 +162,7 @@ def test_bad_settings_and_images_are_refused() -> None:
         Augmentation(jpeg=0)
     with pytest.raises(ConfigError, match="resolution must be"):
         Augmentation(resolution=0)
-    with pytest.raises(ConfigError, match="Allowed: none, light, medium, strong"):
+    with pytest.raises(ConfigError, match="Allowed: none, light, medium, strong, framed"):
         Augmentation.preset("huge")
     with pytest.raises(ConfigError, match=r"no such step. Allowed: tone, rotation.*Received: turn"):
         Augmentation.of({"turn": 3})
