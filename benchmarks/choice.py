@@ -15,8 +15,9 @@ The rule of choice is the mean of ``shifted`` and ``stressed``. With ``--test`` 
 test images too, when nothing is left to choose; then the rank correlation of each measure with the test AUC over the
 configurations says which of them should have been listened to.
 
-The other decisions of the recipe (``RECIPE``) are measured in the same way, without the test images. The net is that of
-the preset ``cpu``, smaller and shorter. Runs go on where they were interrupted:
+The other decisions of the recipe are measured in the same way, without the test images: ``RECIPE`` with the net of the
+preset ``scratch``, smaller and shorter, ``PRETRAINED`` with that of the preset ``cpu``. Runs go on where they were
+interrupted:
 
     PNEUMOLIB_DATA=chest_xray.zip python benchmarks/choice.py --seeds 0 1
     PNEUMOLIB_DATA=chest_xray.zip python benchmarks/choice.py --seeds 0 1 --test --json benchmarks/results/choice.json
@@ -88,22 +89,17 @@ RECIPE: dict[str, dict[str, Any]] = {
     "96 pixels": dict(size=96),
     "128 pixels": dict(size=128),
 }
-# Those of the network that begins with ImageNet weights.
+# Those of the network that begins with ImageNet weights; with a margin, the same number of pixels lies inside it.
+LETTERS: dict[str, Any] = {**STRONG, "letters": 0.14, "position": 0.7}
+FRAMES: dict[str, Any] = {**LETTERS, "border": 0.15, "cut": 0.15}
+INNER = dict(size=152, margin=12 / 152)
 PRETRAINED: dict[str, dict[str, Any]] = {
     "Lite0": {},
     "Lite0 without mixed style": dict(mix_style=0.0),
-    "Lite0, frames": dict(augmentation={**STRONG, "border": 0.15, "cut": 0.15, "letters": 0.14, "position": 0.7}),
-    "Lite0, position .7": dict(augmentation={**STRONG, "position": 0.7}),
-    "Lite0, cut, letters": dict(augmentation={**STRONG, "border": 0.15, "cut": 0.15, "letters": 0.14}),
-    "Lite0 margin": dict(size=152, margin=12 / 152),
-    "Lite0 margin, frames": dict(
-        size=152,
-        margin=12 / 152,
-        augmentation={**STRONG, "border": 0.15, "cut": 0.15, "letters": 0.14, "position": 0.7},
-    ),
-    "Lite0 margin, position .7, letters": dict(
-        size=152, margin=12 / 152, augmentation={**STRONG, "letters": 0.14, "position": 0.7}
-    ),
+    "Lite0, letters, some straight, wider cuts": dict(augmentation=FRAMES),
+    "Lite0, margin": dict(**INNER),
+    "Lite0, margin, letters, some straight": dict(**INNER, augmentation=LETTERS),
+    "Lite0, margin, letters, some straight, wider cuts": dict(**INNER, augmentation=FRAMES),
 }
 ALL: dict[str, dict[str, Any]] = {
     **{name: {**START, **changes} for name, changes in {**CONFIGURATIONS, **RECIPE}.items()},

@@ -1,7 +1,7 @@
 """Which library should decode the JPEGs: Pillow, OpenCV, simplejpeg, PyTurboJPEG or TensorFlow?
 
-Two jobs, from the bytes of X-rays of full size: the whole image in gray, and a square of 160 pixels, as the preset
-``cpu`` takes it. One thread; the stretch to the square is the same for all, so that only the decoders differ. They take
+Two jobs, from the bytes of X-rays of full size: the whole image in gray, and a square of 160 pixels, as
+the presets take them. One thread; the stretch to the square is the same for all, so that only the decoders differ. They take
 turns, image by image, so that other work on the machine hits all alike: compare the ratios. Three minutes:
 
     python benchmarks/decoding.py --data chest_xray.zip --rounds 7 --json benchmarks/results/decoding.json
@@ -53,7 +53,7 @@ from pneumolib.data.images import decode, load_square, square
 from pneumolib.data.radiograph import SUBTYPES, draw
 from pneumolib.data.sources import open_source
 
-SIZE = 160  # of the preset cpu
+SIZE = 160
 DRAWN = 24  # drawn at full size where there are no real files: each takes a second
 REFERENCE, DRAFT, DOOR = "Pillow", "Pillow, draft", "pneumolib"
 LIBRARIES = {"simplejpeg": "simplejpeg", "PyTurboJPEG": "turbojpeg", "tensorflow": "tensorflow"}  # may be missing

@@ -1,8 +1,7 @@
 """How long does the door take for a DICOM radiograph, in each transfer syntax that it reads?
 
 One synthetic CR image of usual size, 2500 x 2000 pixels of 12 bits with the noise of a detector, written in each
-transfer syntax; one thread. Timed are the whole picture (`decode`), the square that the detector looks at
-(`load_square`), and the header alone. The syntaxes take turns, so that other work on the machine hits all alike:
+transfer syntax; one thread. Timed are the whole picture (`decode`), a square of 160 pixels (`load_square`), and the header alone. The syntaxes take turns, so that other work on the machine hits all alike:
 compare the ratios, or take the least time of each. Half a minute:
 
     python benchmarks/dicom.py --rounds 15 --json benchmarks/results/dicom.json
@@ -37,7 +36,7 @@ from pneumolib.data.radiograph import draw
 
 HEIGHT, WIDTH, BITS = 2500, 2000, 12
 NOISE = 6.0  # of 4096 values, standard deviation
-SIZE = 160  # of the detector that ships
+SIZE = 160
 
 
 def main() -> None:

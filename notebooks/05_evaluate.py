@@ -505,8 +505,8 @@ keep("stress")
 # resembles it:
 
 # %%
-RESEMBLES = {"aspect": "scale", "borders": "border", "markers": "border"}
 steps = pn.Augmentation.of(config.augmentation).active()
+RESEMBLES = {"aspect": "scale", "borders": "border", "markers": "letters" if "letters" in steps else "border"}
 table = stress.to_frame()
 kinds = table[table["group"].isin(labels)].groupby("group", sort=False)
 worst = kinds[["auc_loss", "accuracy_loss", "changed"]].max().round(3)

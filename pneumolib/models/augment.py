@@ -4,10 +4,10 @@ A resumed run therefore sees exactly what an uninterrupted one would have seen, 
 again for inspection. It runs on the CPU while the accelerator computes: Keras's geometric augmentation layers, put into
 the model, switch XLA off, and their state would have to be saved (``benchmarks/feeding.py`` compares the places).
 
-The steps follow the order in which an X-ray comes into being: the device's gray curve (tone), the child's position
-(affine, mirror), the exposure (brightness, contrast, gamma), the detector (blur, resolution, noise), the file (JPEG),
-the frame (border). The curve comes first, since it is drawn from the picture's own grays, which black corners of a
-turned picture would falsify.
+The steps follow the order in which an X-ray comes into being: the device's gray curve (tone), what is written on the
+film and where it ends (letters, cut), the child's position (affine, mirror), the exposure (brightness, contrast,
+gamma), the detector (blur, resolution, noise), the file (JPEG), the frame (border). The curve comes first, since it is
+drawn from the picture's own grays, which black corners of a turned picture would falsify.
 """
 
 from __future__ import annotations
