@@ -1,8 +1,8 @@
 """Which library should decode the JPEGs: Pillow, OpenCV, simplejpeg, PyTurboJPEG or TensorFlow?
 
-Two jobs, from the bytes of X-rays of full size: the whole image in gray, and a square of 160 pixels, as
-the presets take them. One thread; the stretch to the square is the same for all, so that only the decoders differ. They take
-turns, image by image, so that other work on the machine hits all alike: compare the ratios. Three minutes:
+Two jobs, from the bytes of X-rays of full size: the whole image in gray, and a square of 160 pixels. One
+thread; the stretch to the square is the same for all, so that only the decoders differ. They take turns, image by
+image, so that other work on the machine hits all alike: compare the ratios. Three minutes:
 
     python benchmarks/decoding.py --data chest_xray.zip --rounds 7 --json benchmarks/results/decoding.json
 

@@ -1,7 +1,8 @@
 """How long does the door take for a DICOM radiograph, in each transfer syntax that it reads?
 
 One synthetic CR image of usual size, 2500 x 2000 pixels of 12 bits with the noise of a detector, written in each
-transfer syntax; one thread. Timed are the whole picture (`decode`), a square of 160 pixels (`load_square`), and the header alone. The syntaxes take turns, so that other work on the machine hits all alike:
+transfer syntax; one thread. Timed are the whole picture (`decode`), a square of 160 pixels
+(`load_square`), and the header alone. The syntaxes take turns, so that other work on the machine hits all alike:
 compare the ratios, or take the least time of each. Half a minute:
 
     python benchmarks/dicom.py --rounds 15 --json benchmarks/results/dicom.json
