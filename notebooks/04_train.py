@@ -105,6 +105,7 @@ if not runtime.has_gpu():
 WHY = {
     "architecture": "deep enough for faint signs; the residual links keep it trainable",
     "size": "side of the square image: larger shows finer signs and costs its square",
+    "margin": "what stands at the edges, letters and ends of films, tells who took it",
     "width": "filters of the first stage (ResNet-18 and -34)",
     "weights": "start from a network that has seen a million photographs, or from chance",
     "frozen_epochs": "first let the new head settle, then touch what was learnt elsewhere",
@@ -129,9 +130,9 @@ table.assign(why=WHY)
 print(f"This run: preset {config.name!r}, {config.architecture} at {config.size} pixels, {config.epochs} epochs")
 
 # %% [markdown]
-# `full` borrows a large network and needs a GPU; `cpu` trains a compact one from nothing and gives the reference result
-# in the [README](../README.md); `quick` is the same, smaller and shorter, for a first walk; `ci` shows that everything
-# runs and proves nothing. A value that makes no sense is refused at once, not after an hour:
+# `full` borrows a large network and needs a GPU; `cpu` borrows a small one and gives the reference result in the
+# [README](../README.md); `scratch` trains a compact one from nothing; `quick` is the same, smaller and shorter, for a
+# first walk; `ci` shows that everything runs and proves nothing. A value that makes no sense is refused at once, not after an hour:
 
 # %% tags=["nbval-check-output"]
 try:
