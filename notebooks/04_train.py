@@ -132,7 +132,8 @@ print(f"This run: preset {config.name!r}, {config.architecture} at {config.size}
 # %% [markdown]
 # `full` borrows a large network and needs a GPU; `cpu` borrows a small one and gives the reference result in the
 # [README](../README.md); `scratch` trains a compact one from nothing; `quick` is the same, smaller and shorter, for a
-# first walk; `ci` shows that everything runs and proves nothing. A value that makes no sense is refused at once, not after an hour:
+# first walk; `ci` shows that everything runs and proves nothing. A value that makes no sense is refused at once, not
+# after an hour:
 
 # %% tags=["nbval-check-output"]
 try:
