@@ -36,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="a folder or a zip; left out: PNEUMOLIB_DATA, then kagglehub")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu")
+    parser.add_argument("--changes", type=json.loads, default={}, help="fields of Config that differ, as JSON")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--json", type=Path, help="measure on the test images and write the result")
     parser.add_argument("--ship", action="store_true", help="put the chosen detector into pneumolib/weights")
@@ -43,7 +44,9 @@ def main() -> None:
 
     data = load_dataset(arguments.data)
     split = split_by_patient(data.train)
-    runs = {seed: train(split, Config.preset(arguments.preset, seed=seed)) for seed in arguments.seeds}
+    runs = {
+        seed: train(split, Config.preset(arguments.preset, **arguments.changes, seed=seed)) for seed in arguments.seeds
+    }
     chosen = max(runs, key=lambda seed: on_validation(runs[seed]))
     print(f"chosen on validation: seed {chosen}")
     if arguments.ship:

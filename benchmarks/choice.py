@@ -96,8 +96,11 @@ INNER = dict(size=152, margin=12 / 152)
 PRETRAINED: dict[str, dict[str, Any]] = {
     "Lite0": {},
     "Lite0 without mixed style": dict(mix_style=0.0),
+    "Lite0, 96 pixels": dict(size=96),
+    "Lite0, 160 pixels": dict(size=160),
     "Lite0, letters, some straight, wider cuts": dict(augmentation=FRAMES),
     "Lite0, margin": dict(**INNER),
+    "Lite0, margin, letters": dict(**INNER, augmentation={**STRONG, "letters": 0.14}),
     "Lite0, margin, letters, some straight": dict(**INNER, augmentation=LETTERS),
     "Lite0, margin, letters, some straight, wider cuts": dict(**INNER, augmentation=FRAMES),
 }
@@ -117,7 +120,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--runs", type=Path, default=environment().home / "choice", help="where the runs go")
     parser.add_argument("--test", action="store_true", help="measure on the test images too: once, at the very end")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="rows of other configurations and seeds in it are kept")
     arguments = parser.parse_args()
 
     data = load_dataset(arguments.data)
@@ -141,7 +144,8 @@ def main() -> None:
         row["rule"] = (row["shifted_auc"] + row["stressed_auc"]) / 2
         print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
     if arguments.json:
-        result = summary(rows, data, crossed) | {"size": arguments.size, "epochs": arguments.epochs}
+        result = summary(joined(arguments.json, rows), data, crossed)
+        result |= {"size": arguments.size, "epochs": arguments.epochs}
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
@@ -192,6 +196,13 @@ def under_stress(table: StressTable) -> dict[str, float]:
     }
 
 
+def joined(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what stands in the file already, of other configurations and seeds, and then `rows`."""
+    before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    new = {(row["configuration"], row["seed"]) for row in rows}
+    return [row for row in before if (row["configuration"], row["seed"]) not in new] + rows
+
+
 def summary(rows: list[dict[str, Any]], data: Dataset, crossed: ImageSet) -> dict[str, Any]:
     """Return everything that the README says about the choice, ready for JSON."""
     groups, subtypes, ill = export_groups(data.train), data.train.subtypes, crossed.is_pneumonia
@@ -202,7 +213,7 @@ def summary(rows: list[dict[str, Any]], data: Dataset, crossed: ImageSet) -> dic
         "crossed_images": {"normal": int((~ill).sum()), "pneumonia": int(ill.sum())},
         "rows": [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows],
     }
-    if "test_auc" in rows[0]:
+    if all("test_auc" in row for row in rows):
         result["rank_correlation_with_test"] = correlations(rows)
     return result
 

@@ -366,13 +366,12 @@ print(f"by chance    {1 / 64:.1%}")
 # machine is right four times out of five, without a look at the lungs; and it calls every healthy child ill that
 # happens to come from there. Stretching, turning and re-encoding do not help against a gray curve.
 #
-# Can it be helped? Three things make the machine a poor guide, and the preset `cpu` uses all: a random gray curve for
-# each image of training (`tone`, [notebook 3](03_augment.ipynb)), a layer that lends an image the statistics of another
-# (`mix_style`), and a margin at the edges, where the *R* stands, which the network does not look at (`margin`).
-# `benchmarks/choice.py` in the repository measures them on training patients held out for the purpose, on whom the
-# machine misleads. A fourth way lets the few healthy images of that kind count more (`export_weights`); it helps there
-# and costs elsewhere, since few images then speak for many. None of them removes the shortcut. One has to know it, and
-# to tell.
+# Can it be helped? Two things make the machine a poor guide, and the preset `cpu` uses both: a random gray curve for
+# each image of training (`tone`, [notebook 3](03_augment.ipynb)), and a layer that lends an image the statistics of
+# another (`mix_style`). `benchmarks/choice.py` in the repository measures them on training patients held out for the
+# purpose, on whom the machine misleads. Two others help with one thing and cost another: to let the few healthy images
+# of that kind count more (`export_weights`), since few images then speak for many; and to leave out the edges, where
+# the *R* stands (`margin`). None of them removes the shortcut. One has to know it, and to tell.
 #
 # The card says what else is known about the original:
 

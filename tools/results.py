@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
@@ -63,7 +64,7 @@ def results() -> str:
 
 def accuracy() -> str:
     """Return our result beside the baselines and what others published."""
-    ours, scratch, whole = _read("cpu"), _read("scratch"), _read("without_margin")
+    ours, scratch, framed = _read("cpu"), _read("scratch"), _read("with_margin")
     runs, mean = ours["runs"], ours["mean"]
     (chosen,) = (run for run in runs if run["seed"] == ours["chosen"])
     report, images = chosen["report"], ours["images"]
@@ -73,7 +74,7 @@ def accuracy() -> str:
         "|---|---|---|---|---|---|---|",
         _of_seeds("**pneumolib**", ours),
         _row(f"**the one that ships**, seed {ours['chosen']}", _pretraining(ours), report["n"], report),
-        _of_seeds("the same without the margin and the letters", whole),
+        _of_seeds("tried: a margin, letters, some pictures straight", framed),
         _of_seeds(f"the preset `{scratch['preset']}`", scratch),
     ]
     for name in ("file size", "width and height", "JPEG quality", "majority class"):
@@ -98,21 +99,27 @@ bacterial and {subtypes["viral"]["sensitivity"]:.3f} for viral pneumonia. Over t
 {mean["brier"]:.3f} and the calibration error {mean["ece"]:.3f}. A training took
 {min(minutes):.0f} to {max(minutes):.0f} minutes, {len(runs)} at once on {_machine(ours)}.
 
-It begins with the ImageNet weights of EfficientNet-Lite0, and leaves a margin of the picture out. Both were chosen on
-validation, where the mean of the seeds is
+It begins with the ImageNet weights of EfficientNet-Lite0, which was chosen on validation. There the mean of the seeds
+is
 
 {_on_validation()}
 
 and *under all changes* is the mean over those of `python benchmarks/stress.py --split val` but the hidden lung box, at
-the frozen threshold; of the ResNets the chosen seed alone was measured there.
+the frozen threshold; of the ResNets the chosen seed alone was measured there. On the test images it ranks better than
+the ResNet too, and decides no better: the threshold that validation asks for is low for the healthy ones of the test.
+
+What was tried beside it leaves the outer twelfth of each side out, has letters painted in and three of ten pictures
+left straight in training (`Config.margin`, `augmentation="framed"`). Validation could not tell the two apart, so the
+preset stayed as it was. On the test, afterwards, that one ranked worse, and bore turned pictures and letters better.
 
 Published rows are on all {N_TEST} test images, as their sources give them; differences below two points of accuracy
 between single runs mean nothing. Earlier recipes were looked at on this half of the test images several times, so what
 we know of the half has, to that extent, reached our choices; this recipe was measured on it once, after its training.
 
-Again from the zip: `make detector`, which runs `benchmarks/accuracy.py`; `--preset scratch` trains the other. Each
-epoch's log is in `benchmarks/results/cpu.json` and `scratch.json`, each test image's probabilities are beside them as
-CSV.
+Again from the zip: `make detector`, which runs `benchmarks/accuracy.py`; `--preset scratch` trains the ResNet, and
+`--changes '{_changes(framed)}'` what was tried. Each
+epoch's log is in `benchmarks/results/cpu.json`, `with_margin.json` and `scratch.json`, each test image's probabilities
+are beside them as CSV.
 `python benchmarks/shortcuts.py` measures the baselines."""
 
 
@@ -188,28 +195,34 @@ def pretrained() -> str:
     found = _read("recipe_pretrained")
     whole = ("val_auc", "shifted_auc", "stressed_auc", "rule")
     decided = ("accuracy", "stressed_accuracy", "specificity", "framed_specificity", "lungs_alone_accuracy")
-    means = _means(found["rows"], (*whole, *decided, "lungs_hidden_auc"))
+    means = _means(found["rows"], (*whole, *decided, "lungs_hidden_auc", "test_auc"))
+    seeds = Counter(row["configuration"] for row in found["rows"])
     rows = [
-        "| configuration | random | shifted | stressed | rule | accuracy | stressed | specificity | frame changed "
-        "| lung box alone: accuracy | hidden: AUC |",
-        "|---" * 11 + "|",
+        "| configuration | seeds | random | shifted | stressed | rule | accuracy | stressed | specificity "
+        "| frame changed | lung box alone: accuracy | hidden: AUC | test, afterwards |",
+        "|---" * 13 + "|",
     ]
     for name in sorted(means, key=lambda n: -means[n]["rule"]):
         of = means[name]
         rows.append(
-            f"| {name} | {' | '.join(f'{of[m]:.4f}' for m in whole)} | {' | '.join(f'{of[m]:.3f}' for m in decided)} "
-            f"| {of['lungs_hidden_auc']:.3f} |"
+            f"| {name} | {seeds[name]} | {' | '.join(f'{of[m]:.4f}' for m in whole)} "
+            f"| {' | '.join(f'{of[m]:.3f}' for m in decided)} | {of['lungs_hidden_auc']:.3f} | {of['test_auc']:.3f} |"
         )
-    text, seeds = "\n".join(rows), len({row["seed"] for row in found["rows"]})
+    text, framed = "\n".join(rows), [run["shifted_auc"] for run in _read("with_margin")["runs"]]
+    correlation = found["rank_correlation_with_test"]["rule"]
     return f"""\
-What the network with ImageNet weights was tried with, {found["size"]} pixels inside the margin, {found["epochs"]}
-epochs, {seeds} seed{"s" * (seeds > 1)}, without a look at the test images; *frame changed* is the specificity under
-the changes that reach what surrounds the chest (proportions, position, borders, letters):
+What was tried of the network with ImageNet weights, with {found["size"]} pixels inside the margin where nothing else is
+said and {found["epochs"]} epochs. *Frame changed* is the specificity under the changes that reach what surrounds the
+chest (proportions, position, borders, letters):
 
 {text}
 
-Without a margin a healthy child is told, in part, by what surrounds it: take that away, and it is called ill. The
-preset `cpu` has what stands first. Its rate and its number of epochs were set once and not varied."""
+A healthy child is told, in part, by what surrounds it: take that away, and it is called ill, but for the nets with a
+margin. A margin, letters and some pictures straight went to full size when one seed of each had been measured, with a
+lead that three seeds did not keep: they lie between {min(framed):.4f} and {max(framed):.4f} in shifted AUC. Only
+then was the last column measured; over these configurations the rank correlation of the rule with it is
+{correlation:.2f}. So a lead of one seed is none, and this rule does not see what a test on other days will. The
+preset's rate and its number of epochs were set once and not varied."""
 
 
 def together() -> str:
@@ -247,7 +260,7 @@ def _on_validation() -> str:
     """Return how the preset and what it was chosen over fare on validation patients."""
     names = {
         "the preset `cpu`": ("cpu", "validation"),
-        "without the margin and the letters": ("without_margin", "validation_without_margin"),
+        "a margin, letters, some pictures straight": ("with_margin", "validation_with_margin"),
         "ResNet-18 from scratch": ("scratch", "validation_scratch"),
     }
     rows = [
@@ -261,6 +274,12 @@ def _on_validation() -> str:
             f"| {_stressed(stressed, 'auc'):.4f} | {accuracy:.3f} | {_stressed(stressed, 'accuracy'):.3f} |"
         )
     return "\n".join(rows)
+
+
+def _changes(found: dict[str, Any]) -> str:
+    """Return what differs from the preset that a result names, as JSON."""
+    usual = Config.preset(found["preset"], seed=found["config"]["seed"]).to_dict()
+    return json.dumps({name: value for name, value in found["config"].items() if value != usual[name]})
 
 
 def _pretraining(found: dict[str, Any]) -> str:
@@ -298,21 +317,21 @@ def _pairs(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[st
 def stress() -> str:
     """Return what changes of the picture cost, and how originals and their copies compare."""
     found, originals = _read("stress"), _read("originals")
-    whole = {row["label"]: row["specificity"] for row in _read("stress_without_margin")["rows"]}
+    framed = {row["label"]: row["specificity"] for row in _read("stress_with_margin")["rows"]}
     rows = [
-        "| the test image, changed | AUC | accuracy | sensitivity | specificity | specificity without the margin |",
+        "| the test image, changed | AUC | accuracy | sensitivity | specificity | specificity with a margin |",
         "|---" * 6 + "|",
     ]
     for row in found["rows"]:
         if row["label"] in SHOWN or row["group"] == "untouched":
             values = " | ".join(f"{row[m]:.3f}" for m in ("auc", "accuracy", "sensitivity", "specificity"))
-            rows.append(f"| {row['label']} | {values} | {whole[row['label']]:.3f} |")
+            rows.append(f"| {row['label']} | {values} | {framed[row['label']]:.3f} |")
     text = "\n".join(rows)
     medians = [row["median"] for row in originals["detectors"]]
     return f"""\
 At the frozen threshold, mean of {len(found["detectors"])} seeds; all {len(found["rows"]) - 1} changes are in
 `benchmarks/results/stress.json`, and `pn.stress_test(detector, images)` makes the table for a detector of yours. The
-last column is of the preset before it had a margin and letters.
+last column is of the detectors with a margin, which *Results* tells of.
 
 {text}
 
