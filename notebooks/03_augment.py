@@ -255,7 +255,7 @@ show(["jpeg", "border"])
 # epoch, and no longer something that belongs to a class.
 
 # %%
-show(["letters", "cut"])
+show(["letters", "cut"], seed=326)
 
 # %% [markdown]
 # Letters, and where the film ends, say who took it. The detector in the package calls many a healthy child ill when the
