@@ -224,7 +224,7 @@ pictures straight went to full size when one seed of each had been measured, wit
 they lie between {min(framed):.4f} and {max(framed):.4f} in shifted AUC. So a lead of one seed is none. The last column
 was measured when that had been settled. It spans {min(tests):.3f} to {max(tests):.3f}, and two seeds of one
 configuration are {apart:.3f} apart in it: that its rank correlation with the rule is {correlation:.2f} says little for
-or against either. What it cost at full size on the test, the rule did not foresee. The preset's rate and its number of
+or against either. What the three together cost on the test, the rule did not foresee. The preset's rate and number of
 epochs were set once and not varied."""
 
 
