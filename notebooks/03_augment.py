@@ -348,7 +348,7 @@ print("by grain alone, never by more than 60 gray levels:", bool(np.abs(plain - 
 # %%
 grid = [augment(image, Augmentation.preset(s), seed=0, epoch=e, index=3) for s in STRENGTHS for e in range(3)]
 titles = [f"{strength}, {epoch}" for strength in STRENGTHS for epoch in range(3)]
-plots.plot_images(grid, titles, inches=1.1, phantom=data.phantom, heading="five strengths, three epochs")
+plots.plot_images(grid, titles, ncols=3, inches=1.1, phantom=data.phantom, heading="five strengths, three epochs")
 plt.show()
 
 # %% [markdown]
