@@ -109,8 +109,9 @@ the frozen threshold; of the ResNets the chosen seed alone was measured there. O
 the ResNet too, and decides no better: the threshold that validation asks for is low for the healthy ones of the test.
 
 What was tried beside it leaves the outer twelfth of each side out, has letters painted in and three of ten pictures
-left straight in training (`Config.margin`, `augmentation="framed"`). Validation could not tell the two apart, so the
-preset stayed as it was. On the test, afterwards, that one ranked worse, and bore turned pictures and letters better.
+left straight in training (`Config.margin`, `augmentation="framed"`). Validation cannot tell the two apart, and the
+preset stayed as it was. When that was decided the test was known too: there that one ranks worse, and bears turned
+pictures and letters better.
 
 Published rows are on all {N_TEST} test images, as their sources give them; differences below two points of accuracy
 between single runs mean nothing. Earlier recipes were looked at on this half of the test images several times, so what
@@ -222,7 +223,7 @@ The larger picture is worth its time by this rule, and the preset has 160 pixels
 what surrounds it: take that away, and it is called ill, but for the nets with a margin. A margin, letters and some
 pictures straight went to full size when one seed of each had been measured, with a lead that three seeds did not keep:
 they lie between {min(framed):.4f} and {max(framed):.4f} in shifted AUC. So a lead of one seed is none. The last column
-was measured when that had been settled. It spans {min(tests):.3f} to {max(tests):.3f}, and two seeds of one
+was measured after those trainings, not before. It spans {min(tests):.3f} to {max(tests):.3f}, and two seeds of one
 configuration are {apart:.3f} apart in it: that its rank correlation with the rule is {correlation:.2f} says little for
 or against either. What the three together cost on the test, the rule did not foresee. The preset's rate and number of
 epochs were set once and not varied."""
