@@ -15,12 +15,14 @@ The rule of choice is the mean of ``shifted`` and ``stressed``. With ``--test`` 
 test images too, when nothing is left to choose; then the rank correlation of each measure with the test AUC over the
 configurations says which of them should have been listened to.
 
-The other decisions of the recipe are measured in the same way, without the test images: ``RECIPE`` with the net of the
-preset ``scratch``, smaller and shorter, ``PRETRAINED`` with that of the preset ``cpu``. Runs go on where they were
-interrupted:
+The other decisions of the recipe are measured in the same way: ``RECIPE`` with the net of the preset ``scratch``,
+smaller and shorter, without the test images, and ``PRETRAINED`` with that of the preset ``cpu``. Runs go on where they
+were interrupted, and rows are added to those that the JSON has of the same size and epochs:
 
     PNEUMOLIB_DATA=chest_xray.zip python benchmarks/choice.py --seeds 0 1
     PNEUMOLIB_DATA=chest_xray.zip python benchmarks/choice.py --seeds 0 1 --test --json benchmarks/results/choice.json
+    PNEUMOLIB_DATA=chest_xray.zip python benchmarks/choice.py --configurations Lite0 "Lite0, margin" --size 128 \\
+        --epochs 5 --seeds 0 --test --json benchmarks/results/recipe_pretrained.json
 """
 
 from __future__ import annotations
@@ -90,19 +92,19 @@ RECIPE: dict[str, dict[str, Any]] = {
     "128 pixels": dict(size=128),
 }
 # Those of the network that begins with ImageNet weights; with a margin, the same number of pixels lies inside it.
-LETTERS: dict[str, Any] = {**STRONG, "letters": 0.14, "position": 0.7}
-FRAMES: dict[str, Any] = {**LETTERS, "border": 0.15, "cut": 0.15}
+FRAMED = STRENGTHS["framed"]
+WIDER: dict[str, Any] = {**FRAMED, "border": 0.15, "cut": 0.15}
 INNER = dict(size=152, margin=12 / 152)
 PRETRAINED: dict[str, dict[str, Any]] = {
     "Lite0": {},
     "Lite0 without mixed style": dict(mix_style=0.0),
     "Lite0, 96 pixels": dict(size=96),
     "Lite0, 160 pixels": dict(size=160),
-    "Lite0, letters, some straight, wider cuts": dict(augmentation=FRAMES),
+    "Lite0, letters, some straight, wider cuts": dict(augmentation=WIDER),
     "Lite0, margin": dict(**INNER),
     "Lite0, margin, letters": dict(**INNER, augmentation={**STRONG, "letters": 0.14}),
-    "Lite0, margin, letters, some straight": dict(**INNER, augmentation=LETTERS),
-    "Lite0, margin, letters, some straight, wider cuts": dict(**INNER, augmentation=FRAMES),
+    "Lite0, margin, letters, some straight": dict(**INNER, augmentation=FRAMED),
+    "Lite0, margin, letters, some straight, wider cuts": dict(**INNER, augmentation=WIDER),
 }
 ALL: dict[str, dict[str, Any]] = {
     **{name: {**START, **changes} for name, changes in {**CONFIGURATIONS, **RECIPE}.items()},
@@ -122,6 +124,7 @@ def main() -> None:
     parser.add_argument("--test", action="store_true", help="measure on the test images too: once, at the very end")
     parser.add_argument("--json", type=Path, help="rows of other configurations and seeds in it are kept")
     arguments = parser.parse_args()
+    before = rows_of(arguments.json, arguments.size, arguments.epochs) if arguments.json else []
 
     data = load_dataset(arguments.data)
     split, crossed = hold_out(split_by_patient(data.train))
@@ -144,7 +147,9 @@ def main() -> None:
         row["rule"] = (row["shifted_auc"] + row["stressed_auc"]) / 2
         print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
     if arguments.json:
-        result = summary(joined(arguments.json, rows), data, crossed)
+        new = {(row["configuration"], row["seed"]) for row in rows}
+        kept = [row for row in before if (row["configuration"], row["seed"]) not in new]
+        result = summary(kept + rows, data, crossed)
         result |= {"size": arguments.size, "epochs": arguments.epochs}
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
@@ -196,11 +201,18 @@ def under_stress(table: StressTable) -> dict[str, float]:
     }
 
 
-def joined(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what stands in the file already, of other configurations and seeds, and then `rows`."""
-    before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    new = {(row["configuration"], row["seed"]) for row in rows}
-    return [row for row in before if (row["configuration"], row["seed"]) not in new] + rows
+def rows_of(path: Path, size: int, epochs: int) -> list[dict[str, Any]]:
+    """Return the rows that stand in the file already; those of other settings must not be mixed with new ones."""
+    if not path.exists():
+        return []
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if (found["size"], found["epochs"]) != (size, epochs):
+        raise SystemExit(
+            f"choice: {path} holds rows of {found['size']} pixels and {found['epochs']} epochs; name another file, or "
+            f"the same settings. Received: --size {size} --epochs {epochs}"
+        )
+    rows: list[dict[str, Any]] = found["rows"]
+    return rows
 
 
 def summary(rows: list[dict[str, Any]], data: Dataset, crossed: ImageSet) -> dict[str, Any]:

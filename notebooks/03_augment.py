@@ -260,10 +260,10 @@ show(["letters", "cut"], draws=2, seed=326)
 # %% [markdown]
 # Letters, and where the film ends, say who took it. The detector in the package calls many a healthy child ill when the
 # edges of the picture are cut off: they had told it, in part, that the child is healthy. Two answers were tried. One is
-# here, letters of any size; the other leaves a **margin** of the picture out altogether (`Config.margin`). Together
-# they bear letters and turned pictures better, and rank the test children worse: what stands at the edges helps with
-# *this* test set, whose films came from the same rooms. What is a shortcut, and what is knowledge? The README has both
-# tables; neither of the two is in the preset `cpu`.
+# here, letters of any size; the other leaves a **margin** of the picture out altogether (`Config.margin`). Together,
+# and with some pictures left straight, they bore letters and turned pictures better and ranked the test children worse;
+# which of the three costs that was not measured at full size. The README has the tables; none of the three is in the
+# preset `cpu`.
 
 # %% [markdown]
 # ## What it costs

@@ -226,7 +226,8 @@ they lie between {min(framed):.4f} and {max(framed):.4f} in shifted AUC. So a le
 was measured after those trainings, not before. It spans {min(tests):.3f} to {max(tests):.3f}, and two seeds of one
 configuration are {apart:.3f} apart in it: that its rank correlation with the rule is {correlation:.2f} says little for
 or against either. What the three together cost on the test, the rule did not foresee. The preset's rate and number of
-epochs were set once and not varied."""
+epochs were set once and not varied.
+`python benchmarks/choice.py --size {found["size"]} --epochs {found["epochs"]} --configurations ...`."""
 
 
 def together() -> str:
