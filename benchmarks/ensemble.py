@@ -1,8 +1,9 @@
-"""Would several detectors together, or a look at the mirrored picture too, answer better than one detector?
+"""Would several detectors together, the mean of their weights, or a look at the mirrored picture too, answer better?
 
 Both are measured on training patients alone: on random validation patients, on the same patients perturbed, and on
 shifted ones perturbed (`pneumolib.data.splits`), each perturbation with several draws of chance. Answers are joined as
-the mean of the logits. An ensemble says what a net that learns from it could at most be hoped to gain.
+the mean of the logits. An ensemble says what a net that learns from it could at most be hoped to gain. The mean of the
+weights is a *soup* (Wortsman et al., 2022, arXiv:2203.05482): one net, whose batch statistics are measured again.
 
     PNEUMOLIB_DATA=chest_xray.zip python benchmarks/ensemble.py --detector RUN1 RUN2 RUN3 \\
         --json benchmarks/results/ensemble.json
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +24,18 @@ from pneumolib.data.dataset import load_dataset
 from pneumolib.data.splits import shifted_images, split_by_patient
 from pneumolib.evaluation.calibration import apply_temperature
 from pneumolib.evaluation.metrics import auc
-from pneumolib.models.detector import load_detector
+from pneumolib.models.detector import Detector, load_detector
+from pneumolib.models.finishing import measure_batch_statistics, predict_logits
+from pneumolib.models.resnet import unfreeze_backbone
+
+if TYPE_CHECKING:
+    import keras
 
 DRAWS = 3
+BATCH = 32
 
-Logits = dict[str, NDArray[np.float32]]  # of each set of images
+Looks = dict[str, list[NDArray[np.uint8]]]  # of each set of images
+Logits = dict[str, NDArray[np.float32]]
 
 
 def main() -> None:
@@ -42,18 +52,18 @@ def main() -> None:
         if detector.card["data"] != split.fingerprint():
             raise SystemExit(f"{run} was trained on other patients: these would not be new to it.")
     size = detectors[0].size
-    sets = {"random": [split.val.images(size)], "perturbed": [], "shifted": []}
+    sets: Looks = {"random": [split.val.images(size)], "perturbed": [], "shifted": []}
     for draw in range(DRAWS):
         sets["perturbed"].append(shifted_images(split.val, size, seed=draw))
         sets["shifted"].append(shifted_images(split.shifted, size, seed=draw))
     truth = {name: (split.shifted if name == "shifted" else split.val).is_pneumonia for name in sets}
 
-    plain = [{name: np.stack([d.logits(x) for x in looks]) for name, looks in sets.items()} for d in detectors]
+    plain = [answers(detector.logits, sets) for detector in detectors]
     mirrored = [
-        {name: np.stack([d.logits(np.ascontiguousarray(x[:, :, ::-1])) for x in looks]) for name, looks in sets.items()}
-        for d in detectors
+        answers(lambda x, d=detector: d.logits(np.ascontiguousarray(x[:, :, ::-1])), sets) for detector in detectors
     ]
     both = [joined([one, other]) for one, other in zip(plain, mirrored, strict=True)]
+    soup = mean_of_weights(detectors, split.train.images(size))
     result = {
         "phantom": data.phantom,
         "detectors": [run.name for run in arguments.detector],
@@ -61,14 +71,32 @@ def main() -> None:
         "auc": {
             "one detector": mean_of([measure(logits, truth) for logits in plain]),
             "one detector, mirrored too": mean_of([measure(logits, truth) for logits in both]),
+            "one net with the mean of their weights": measure(
+                answers(lambda x: predict_logits(soup, x, BATCH), sets), truth
+            ),
             "all together": measure(joined(plain), truth),
             "all together, mirrored too": measure(joined(both), truth),
         },
     }
     for name, row in result["auc"].items():
-        print(f"{name:<30}" + "".join(f"{part} {value:.4f}  " for part, value in row.items()))
+        print(f"{name:<40}" + "".join(f"{part} {value:.4f}  " for part, value in row.items()))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def answers(logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]], sets: Looks) -> Logits:
+    """Return what `logits` answers to each look at each set."""
+    return {name: np.stack([logits(x) for x in looks]) for name, looks in sets.items()}
+
+
+def mean_of_weights(detectors: Sequence[Detector], images: NDArray[np.uint8]) -> keras.Model:
+    """Return one net with the mean of the detectors' weights and the batch statistics that belong to it."""
+    models = [detector.keras_model() for detector in detectors]
+    result = models[0]
+    result.set_weights([np.mean(same, axis=0) for same in zip(*(model.get_weights() for model in models), strict=True)])
+    unfreeze_backbone(result)
+    measure_batch_statistics(result, images, detectors[0].config)
+    return result
 
 
 def joined(answers: list[Logits]) -> Logits:
