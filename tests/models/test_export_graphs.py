@@ -8,7 +8,7 @@ from onnx import ModelProto, load_model_from_string, numpy_helper
 
 from pneumolib import runtime
 from pneumolib.config import Config
-from pneumolib.models.export_graphs import _too_fine_for_bytes, onnx
+from pneumolib.models.export_graphs import FIRST_WIDE, _too_fine_for_bytes, onnx
 from pneumolib.models.resnet import build_model
 
 
@@ -56,12 +56,21 @@ def test_the_first_convolution_and_the_head_compute_with_float32(graphs: tuple[M
     assert set(head.input[1:]) <= whole
 
 
-def test_of_inverted_residuals_bytes_hold_the_wide_layers_alone() -> None:
+def test_of_inverted_residuals_bytes_hold_the_later_wide_layers_alone() -> None:
     from onnx.helper import make_node
 
-    wide = [make_node("Conv", ["a"], ["b"], name="wide"), make_node("Clip", ["b"], ["c"], name="cut")]
+    stem = [make_node("Conv", ["image"], ["0"], name="stem"), make_node("Clip", ["0"], ["a"], name="cut the stem")]
+    wide = [
+        node
+        for i in range(FIRST_WIDE + 2)
+        for node in (
+            make_node("Conv", ["a"], [f"b{i}"], name=f"wide {i}"),
+            make_node("Clip", [f"b{i}"], ["c"], name=f"cut {i}"),
+        )
+    ]
     narrow = [make_node("Conv", ["e"], ["f"], name="narrow"), make_node("Add", ["f", "a"], ["g"], name="sum")]
     depthwise = make_node("Conv", ["c"], ["d"], name="depthwise", group=8)
     rectified = make_node("Clip", ["d"], ["e"], name="cut again")
-    assert _too_fine_for_bytes([*wide, depthwise, rectified, *narrow]) == {"depthwise", "narrow", "sum"}
-    assert _too_fine_for_bytes([*wide, *narrow]) == set()
+    kept = _too_fine_for_bytes([*stem, *wide, depthwise, rectified, *narrow])
+    assert kept == {"stem", "depthwise", "narrow", "sum", *(f"wide {i}" for i in range(FIRST_WIDE))}
+    assert _too_fine_for_bytes([*stem, *wide, *narrow]) == set()
