@@ -369,10 +369,10 @@ print(f"by chance    {1 / 64:.1%}")
 # Can it be helped? Two things make the machine a poor guide, and the preset `cpu` uses both: a random gray curve for
 # each image of training (`tone`, [notebook 3](03_augment.ipynb)), and a layer that lends an image the statistics of
 # another (`mix_style`). `benchmarks/choice.py` in the repository measures them on training patients held out for the
-# purpose, on whom the machine misleads. Two others were tried. One lets the few healthy images of that kind count more
-# (`export_weights`); it helps there and costs elsewhere, since few images then speak for many. One leaves out the
-# edges, where the *R* stands (`margin`); it helps against changes of the frame. None of them removes the shortcut. One
-# has to know it, and to tell.
+# purpose, on whom the machine misleads. Another was tried and left: to let the few healthy images of that kind count
+# more (`export_weights`) helps there and costs elsewhere, since few images then speak for many. And the edges, where
+# the *R* stands, the preset does not look at (`margin`), which does little against the machine and much for pictures
+# that were turned or written on. None of them removes the shortcut. One has to know it, and to tell.
 #
 # The card says what else is known about the original:
 

@@ -258,12 +258,11 @@ show(["jpeg", "border"])
 show(["letters", "cut"], draws=2, seed=326)
 
 # %% [markdown]
-# Letters, and where the film ends, say who took it. The detector in the package calls many a healthy child ill when the
-# edges of the picture are cut off: they had told it, in part, that the child is healthy. Two answers were tried. One is
-# here, letters of any size; the other leaves a **margin** of the picture out altogether (`Config.margin`). Together,
-# and with some pictures left straight, they bore letters and turned pictures better and ranked the test children worse;
-# which of the three costs that was not measured at full size. The README has the tables; none of the three is in the
-# preset `cpu`.
+# Letters, and where the film ends, say who took it. A detector that saw the edges called many a healthy child ill when
+# they were cut off: they had told it, in part, that the child is healthy. Two answers were tried. One is here, letters
+# of any size; the other leaves a **margin** of the picture out altogether (`Config.margin`). The margin alone is enough
+# for letters in the corners and for turned pictures, and is in the preset `cpu`; with letters, and some pictures left
+# straight, the test children were ranked worse. The README has the tables.
 
 # %% [markdown]
 # ## What it costs

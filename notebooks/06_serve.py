@@ -100,14 +100,17 @@ print(detector)
 print(f"{mark}{len(x_rays)} X-rays to ask about")
 
 # %% [markdown]
-# A file goes in, as a path or as its bytes. On a phantom the answer is computed like any other, and means nothing: this
+# A file goes in, as a path or as its bytes. A picture that is too unlike those of training gets no answer but a reason;
+# we go on with the first that gets one. On a phantom the answer is computed like any other, and means nothing: this
 # detector has learnt from real children.
 
 # %%
-content = x_rays.read(0)
-answer = detector.predict(content)
+answers = [detector.predict(x_rays.read(i)) for i in range(len(x_rays))]
+first = next(i for i, answer in enumerate(answers) if answer.input.ok)
+content, answer = x_rays.read(first), answers[first]
+print(f"{mark}{sum(not answer.input.ok for answer in answers)} of {len(answers)} refused; then, number {first}:")
 print(f"{mark}{answer}")
-print(f"{mark}in truth: {x_rays[0].subtype}")
+print(f"{mark}in truth: {x_rays[first].subtype}")
 
 # %% [markdown]
 # That call is the heart of all that follows. An API adds what a call cannot have: callers in other languages and on
@@ -252,12 +255,18 @@ print("for people: ", response.json()["detail"])
 # %%
 files = [("files", x_rays.read(i)) for i in range(len(x_rays))] + [("files", sent["half a file"][0])]
 batch = requests.post(f"{server.url}/v1/predict:batch", files=files, timeout=30).json()["results"]
-rows = [
-    {"decision": r["answer"]["decision"], "probability": f"{r['answer']['probability']:.3f}", "problem": None}
-    if r["answer"]
-    else {"decision": None, "probability": None, "problem": r["problem"]["code"]}
-    for r in batch
-]
+rows = []
+for result in batch:
+    told, problem = result["answer"], result["problem"]
+    answered = told is not None and told["input"]["ok"]
+    rows.append(
+        {
+            "decision": told["decision"] if answered else None,
+            "probability": f"{told['probability']:.3f}" if answered else None,
+            "refused": told["input"]["code"] if told else None,
+            "problem": problem["code"] if problem else None,
+        }
+    )
 table = pd.DataFrame(rows)
 table["in truth"] = [*(record.subtype for record in x_rays), "-"]
 table.fillna("-").tail(6)

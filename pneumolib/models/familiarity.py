@@ -27,9 +27,10 @@ from pneumolib.errors import ArtifactError, DataError
 PARTS = ("style", "features")
 COMPONENTS = 128  # main axes that are kept, of each part
 QUANTILE = 0.99  # of the held-out X-rays are within the limit
-# The limit as a multiple of that quantile. With 1 for the features too, the detector that ships refused more X-rays of
-# validation and two of three synthetic ones; of what should be refused, 1.4 lets one picture more through.
-MARGIN = {"style": 1.0, "features": 1.4}
+# The limit as a multiple of that quantile. With 1 for both, the detector that ships refused 10 of 416 X-rays of
+# validation instead of 7, and half of the synthetic ones instead of none; of 1,632 pictures that should be refused,
+# these limits let two more through.
+MARGIN = {"style": 1.5, "features": 1.8}
 _FIELDS = ("centres", "axes", "rest", "limit")
 _FLOOR = 1e-6
 

@@ -176,7 +176,7 @@ def _unfamiliar(distance: Mapping[str, float]) -> tuple[str, str] | None:
     }[part]
     return (
         "unfamiliar",
-        f"outside the population it was trained on: {what} {distance[part]:.1f} times as far from the training X-rays "
+        f"outside the population it was trained on: {what} {distance[part]:.2f} times as far from the training X-rays "
         "as held-out ones are at most",
     )
 

@@ -28,11 +28,11 @@ _POLICY = (
 )
 _DENIED = ("camera", "display-capture", "geolocation", "microphone", "payment", "usb")
 
-# Subtype, seed, and whether black and white are swapped. On the first, the operating points of the detector that ships
+# Subtype, seed, and whether black and white are swapped. On the second, the operating points of the detector that ships
 # disagree.
 EXAMPLES = {
-    "healthy": ("normal", 47, False),
-    "pneumonia": ("bacterial", 3, False),
+    "healthy": ("normal", 3, False),
+    "pneumonia": ("bacterial", 20, False),
     "inverted": ("normal", 1, True),
 }
 _SIZE = 448, 540  # height and width, in pixels

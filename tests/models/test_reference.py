@@ -82,8 +82,8 @@ def test_what_the_network_finds_unfamiliar_is_refused_with_the_part_that_is(refe
     assert near.code is near.reason is None
     assert style.code == features.code == "unfamiliar"
     assert "outside the population" in str(style.reason)
-    assert "gray curve are 3.0 times" in str(style.reason)
-    assert "the network finds in it is 2.0 times" in str(features.reason)
+    assert "gray curve are 3.00 times" in str(style.reason)
+    assert "the network finds in it is 2.00 times" in str(features.reason)
 
 
 def test_the_reference_survives_json(reference: dict[str, Any]) -> None:

@@ -154,13 +154,13 @@ def test_a_file_is_shown_as_the_server_read_it_and_its_name_stays_here(visit: Vi
 
 
 def test_the_operating_point_decides_anew_about_the_same_file(visit: Visit) -> None:
-    visit.page.get_by_role("button", name="drawn healthy").click()
-    visit.expect_decision("Normal")
-    visit.page.get_by_role("radio", name="high sensitivity").check()
+    visit.page.get_by_role("button", name="drawn with pneumonia").click()
     visit.expect_decision("Pneumonia")
-    expect(visit.page.locator("#mark")).to_contain_text("high sensitivity")
+    visit.page.get_by_role("radio", name="high specificity").check()
+    visit.expect_decision("Normal")
+    expect(visit.page.locator("#mark")).to_contain_text("high specificity")
     first, second = visit.predictions
-    assert "operating_point=high_sensitivity" in second.url
+    assert "operating_point=high_specificity" in second.url
     assert first.post_data_buffer == second.post_data_buffer
 
 
@@ -362,13 +362,13 @@ def test_everything_can_be_done_by_keyboard(visit: Visit) -> None:
         pytest.fail(f"{name} cannot be reached by Tab")
 
     tab_to("Choose an X-ray")
-    tab_to("drawn healthy")
+    tab_to("drawn with pneumonia")
     keyboard.press("Enter")
-    visit.expect_decision("Normal")
+    visit.expect_decision("Pneumonia")
     expect(visit.page.locator("#another")).to_be_focused()
     tab_to("balanced")
-    keyboard.press("ArrowRight")
-    visit.expect_decision("Pneumonia")
+    keyboard.press("ArrowLeft")
+    visit.expect_decision("Normal")
     tab_to("Heat map", "Shift+Tab")
     heat = visit.page.locator("#heat")
     expect(heat).to_be_visible()
