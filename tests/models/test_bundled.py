@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 import pneumolib
 from pneumolib.config import Config
 from pneumolib.data.dataset import Dataset, load_dataset
+from pneumolib.data.images import square
+from pneumolib.data.radiograph import SUBTYPES, draw
 from pneumolib.data.splits import Split, shifted_images, split_by_patient
 from pneumolib.evaluation.calibration import apply_temperature
 from pneumolib.evaluation.metrics import auc
 from pneumolib.models.detector import Detector, load_detector
+from pneumolib.models.export import export
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 FOLDER = Path(str(importlib.resources.files(pneumolib))) / "weights"
@@ -52,6 +55,13 @@ def test_keras_and_the_light_graph_agree_on_whole_pictures(detector: Detector, p
     images = phantom.test.images(detector.size)[:8]
     keras_says = np.asarray(detector.keras_model()(images[..., None].astype(np.float32), training=False))
     np.testing.assert_allclose(apply_temperature(detector.logits(images), 1.0), keras_says, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("format", ["onnx", "litert"])
+def test_it_can_be_exported_with_8_bit_numbers(detector: Detector, format: str, tmp_path: Path) -> None:
+    drawn = np.stack([square(draw(SUBTYPES[i % 3], i), detector.size) for i in range(60)])
+    result = export(detector, tmp_path / format, format=format, precision="int8", representative=drawn)
+    assert result.max_difference < result.bound / 2
 
 
 def test_the_command_line_answers_with_it_and_loads_no_tensorflow(phantom: Dataset, tmp_path: Path) -> None:
