@@ -105,6 +105,7 @@ PRETRAINED: dict[str, dict[str, Any]] = {
     "Lite0, margin, letters": dict(**INNER, augmentation={**STRONG, "letters": 0.14}),
     "Lite0, margin, letters, some straight": dict(**INNER, augmentation=FRAMED),
     "Lite0, margin, letters, some straight, wider cuts": dict(**INNER, augmentation=WIDER),
+    "Lite0, margin, twice the epochs": dict(**INNER, epochs=10),
 }
 ALL: dict[str, dict[str, Any]] = {
     **{name: {**START, **changes} for name, changes in {**CONFIGURATIONS, **RECIPE}.items()},
