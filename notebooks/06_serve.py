@@ -257,14 +257,14 @@ files = [("files", x_rays.read(i)) for i in range(len(x_rays))] + [("files", sen
 batch = requests.post(f"{server.url}/v1/predict:batch", files=files, timeout=30).json()["results"]
 rows = []
 for result in batch:
-    told, problem = result["answer"], result["problem"]
-    answered = told is not None and told["input"]["ok"]
+    told, problem = result["answer"] or {}, result["problem"] or {}
+    p = told.get("probability")
     rows.append(
         {
-            "decision": told["decision"] if answered else None,
-            "probability": f"{told['probability']:.3f}" if answered else None,
-            "refused": told["input"]["code"] if told else None,
-            "problem": problem["code"] if problem else None,
+            "decision": told.get("decision"),
+            "probability": None if p is None else f"{p:.3f}",
+            "refused": told.get("input", {}).get("code"),
+            "problem": problem.get("code"),
         }
     )
 table = pd.DataFrame(rows)

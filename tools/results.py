@@ -92,6 +92,10 @@ def accuracy() -> str:
     minutes = [run["minutes"] for run in runs]
     below = plain["mean"]["auc"] - ours["mean"]["auc"]
     apart = _rule_of_seeds("without_margin", "validation_without_margin")
+    frame = {
+        name: _read(name)["rows"][0]["specificity"] - _stressed(name, "specificity", FRAME)
+        for name in ("validation", "validation_framed")
+    }
     return f"""\
 {text}
 
@@ -118,8 +122,10 @@ Where two recipes at full size are closer in the rule than the seeds of one reci
 (the seeds without a margin lie between {min(apart):.4f} and {max(apart):.4f}), and that one is taken which leans less
 on what surrounds the lungs: the smaller loss of specificity when the frame is changed, and the lower AUC when the lungs
 are hidden. That was written down and committed when the second and third rows were known on the test too, and before
-the first could be measured anywhere. So the margin came into the preset; between the first row and the third, which it
-does not tell apart, the first changes less. Only then the first was measured on the test. There it ranks
+the first could be measured anywhere. So the margin came into the preset. Between the first row and the third, too close
+as well, the two signs disagree (a loss of {frame["validation"]:.3f} against {frame["validation_framed"]:.3f}, an AUC of
+{_hidden("validation"):.3f} against {_hidden("validation_framed"):.3f}), and the simpler recipe was taken. Only then the
+first was measured on the test. There it ranks
 {below:.3f} below the second, whose seeds differ by
 {plain["spread"]["auc"]:.3f} (standard deviation), and decides no better than it; but a child who lies turned and a film
 that was cut or written on cost it less, and without the lungs it is left with nothing: *What it bears* has the numbers.
@@ -435,7 +441,8 @@ def refusal() -> str:
         rows.append(f"| {row['set']} | {row['n']} | {row['refused']:.1%} | {judged[row['should_be_refused']]} |")
     text = "\n".join(rows)
     return f"""\
-Fitted on training and validation patients only; a refusal has a reason in words and no decision.
+Fitted on training and validation patients; by how much a picture may exceed what they keep to was set with this table
+in view (`MARGIN` in `pneumolib/models/familiarity.py`). A refusal has a reason in words and no decision.
 `python benchmarks/refusal.py`:
 
 {text}

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnxruntime
 import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, load_model_from_string
 
 from pneumolib import runtime
 from pneumolib.config import CHANGEABLE, Config
@@ -13,7 +16,7 @@ from pneumolib.errors import DataError
 from pneumolib.evaluation.calibration import apply_temperature
 from pneumolib.models.finishing import round_kernels
 from pneumolib.models.light import LightModel
-from pneumolib.models.onnx_graph import STYLE_OFFSET, to_onnx
+from pneumolib.models.onnx_graph import INPUT, STYLE_OFFSET, to_onnx
 from pneumolib.models.resnet import build_model, style_layers
 
 if TYPE_CHECKING:
@@ -70,6 +73,17 @@ def test_the_graph_gives_logits_and_features_of_the_keras_model(architecture: st
     np.testing.assert_allclose(light.run(images, "features"), features, atol=1e-4)
 
 
+def maps_of(graph: bytes, layers: list[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """Return the maps ``[N, H, W, C]`` of which the graph takes the style."""
+    model = load_model_from_string(graph)
+    made = {node.output[0]: node for node in model.graph.node}
+    names = [made[f"{layer}.mean"].input[0] for layer in layers]
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(names, {INPUT: images[..., None].astype(np.float32)})
+    return [np.moveaxis(x, 1, -1) for x in found]
+
+
 @pytest.mark.parametrize(
     ("architecture", "width"), [("resnet18", 8), ("resnet34", 4), ("resnet50", 8), ("efficientnet_lite0", 8)]
 )
@@ -79,15 +93,17 @@ def test_the_style_is_mean_and_spread_of_every_channel_of_three_stages(architect
     names = style_layers(model)
     assert len(names) == 3
     stages = runtime.keras().Model(model.input, [model.get_layer(name).output for name in names])
-    means, spreads = [], []
-    for x in map(np.asarray, stages(images[..., None].astype(np.float32), training=False)):
-        means.append(x.mean((1, 2)))
-        spreads.append(x.std((1, 2)) + STYLE_OFFSET)
+    maps = maps_of(to_onnx(model), names, images)
+    for x, of_keras in zip(maps, stages(images[..., None].astype(np.float32), training=False), strict=True):
+        np.testing.assert_allclose(x, of_keras, rtol=0, atol=1e-4)
+    # Of a channel that hardly varies the last bits of the sums in Keras's map would decide: the graph's own tells.
+    means = [x.mean((1, 2), dtype=np.float64) for x in maps]
+    spreads = [x.std((1, 2), dtype=np.float64) + STYLE_OFFSET for x in maps]
     light = LightModel(to_onnx(model), 64, 3, threads=1)
     style = np.split(light.run(images, "style"), np.repeat([m.shape[1] for m in means], 2).cumsum()[:-1], axis=1)
     np.testing.assert_allclose(np.concatenate(style[::2], 1), np.concatenate(means, 1), atol=1e-4)
-    # Of a channel that hardly varies, the logarithm would magnify the last bit of float32 a thousandfold.
-    np.testing.assert_allclose(np.exp(np.concatenate(style[1::2], 1)), np.concatenate(spreads, 1), rtol=1e-4, atol=1e-6)
+    # The logarithm would magnify the last bit of float32 a thousandfold.
+    np.testing.assert_allclose(np.exp(np.concatenate(style[1::2], 1)), np.concatenate(spreads, 1), rtol=1e-4, atol=2e-7)
     seen = light.look(images, batch_size=2)
     np.testing.assert_allclose(seen["style"], light.run(images, "style"), atol=1e-6)
     np.testing.assert_allclose(seen["logits"], light.run(images), atol=1e-6)
